@@ -1,0 +1,328 @@
+"""The configuration of a run: frozen, every key documented, unknown keys refused. No torch here.
+
+Precedence: defaults < YAML file < `section.key=value` overrides. The defaults are the recipe of arXiv:2605.27028, so an
+ESR run and a full on-policy distillation run differ in one key, `rollout.max_new_tokens`.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from esr.errors import UserError
+
+ESR_N = 100
+FULL_ROLLOUT_CAP = 2048
+
+
+class Section(BaseModel):
+    """A frozen group of keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """Where a model comes from, and how it is prompted."""
+
+    model: str
+    """Hub id, local directory, or `lab:NAME`."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit)."""
+    gguf_file: str | None = None
+    """Name of a GGUF file inside `model`; it is dequantised when loaded."""
+    adapter: str | None = None
+    """A PEFT adapter (hub id or directory) that is put on top of `model`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Weights' type. `auto`: bfloat16 on an accelerator, float32 on a CPU."""
+    attention: str | None = None
+    """Attention implementation by its transformers name (`sdpa`, `eager`, ...). Default: the model's own choice."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for sources you trust."""
+    system_prompt: str | None = None
+    """System text. A chat template without a system role gets it at the head of the user turn."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Arguments for the chat template, such as `enable_thinking: false`."""
+
+
+class LoraConfig(Section):
+    """The low-rank adapter that the student trains."""
+
+    r: int = Field(32, ge=1)
+    """Rank."""
+    alpha: float = Field(64, gt=0)
+    """Scale; the update is multiplied by `alpha / r`."""
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout on the adapter's input while training."""
+    target_modules: str | list[str] = "all-linear"
+    """Module names that get an adapter; `all-linear` is every linear layer but the head."""
+
+
+class StudentConfig(ModelConfig):
+    """The student: a model, and what of it is trained."""
+
+    train: Literal["lora", "full"] = "lora"
+    """Train a LoRA adapter, or every weight."""
+    lora: LoraConfig = LoraConfig()
+    """Settings of the adapter (`train: lora`)."""
+
+
+class TaskConfig(Section):
+    """Where problems come from."""
+
+    source: str
+    """Hub data set id, a `.jsonl` or `.parquet` file, `reasoning_gym:TASK`, a named task (`math500`, `gsm8k`, `aime24`,
+    `aime25`), or `lab:TASK`."""
+    subset: str | None = None
+    """Configuration name of a hub data set."""
+    split: str | None = None
+    """Split of a hub data set; the default is `train` for training prompts and `test` for evaluation."""
+    question: str = "question"
+    """Column that holds the question."""
+    answer: str = "answer"
+    """Column that holds the reference answer; only evaluation needs it."""
+    params: dict[str, Any] = {}
+    """Parameters of a generated task."""
+    size: int = Field(1000, ge=1)
+    """Number of problems of a generated task."""
+    limit: int | None = Field(None, ge=1)
+    """Use only this many problems, drawn with `seed`."""
+    seed: int = 0
+    """Seed of the generator and of the draw."""
+
+
+class DataConfig(TaskConfig):
+    """Training prompts."""
+
+    max_prompt_tokens: int = Field(1024, ge=1)
+    """Longer prompts are left out (and counted), never cut."""
+
+
+class RolloutConfig(Section):
+    """What the student writes at each step."""
+
+    prompts_per_step: int = Field(16, ge=1)
+    """Prompts in one optimiser step."""
+    samples_per_prompt: int = Field(1, ge=1)
+    """Responses to each prompt."""
+    max_new_tokens: int = Field(ESR_N, ge=1)
+    """N, the early-stop length. The paper's ESR is 100; its full rollouts are 2048 and more."""
+    temperature: float = Field(0.7, ge=0)
+    """Sampling temperature; 0 is greedy. The divergence is always taken at temperature 1."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Nucleus: the smallest set of tokens with this probability mass."""
+    top_k: int = Field(0, ge=0)
+    """Keep only the k most probable tokens; 0 keeps all."""
+
+
+SelectionKind = Literal[
+    "all", "first", "last", "random", "top_kl", "top_student_entropy", "top_teacher_entropy",
+    "top_kl_student_entropy", "top_student_teacher_entropy", "top_kl_student_teacher_entropy",
+]  # fmt: skip
+
+
+class SelectionConfig(Section):
+    """Which response positions carry loss weight."""
+
+    by: SelectionKind = "all"
+    """`all`, or `k` positions of each response chosen by place, at random, or by the largest signal."""
+    k: int = Field(ESR_N, ge=1)
+    """Positions kept in each response (ignored by `all`)."""
+
+
+class LossConfig(Section):
+    """How two distributions become one number."""
+
+    divergence: Literal["reverse_kl", "forward_kl", "jsd"] = "reverse_kl"
+    """`reverse_kl` is KL(student || teacher); `jsd` is the generalised Jensen-Shannon divergence."""
+    beta: float = Field(0.5, gt=0, lt=1)
+    """Weight of the teacher in the mixture of `jsd`."""
+    aggregation: Literal["sequence_mean", "token_mean", "token_sum"] = "sequence_mean"
+    """Mean over a response's positions and then over responses; mean over all positions; or the paper's printed sum
+    over positions, averaged over responses."""
+    merge_terminators: bool = True
+    """Treat all tokens that end a turn, for the student or the teacher, as one event."""
+    selection: SelectionConfig = SelectionConfig()
+    """Positions that carry loss weight."""
+
+
+class OptimConfig(Section):
+    """AdamW and its schedule."""
+
+    steps: int = Field(200, ge=1)
+    """Optimiser steps; each uses fresh rollouts."""
+    lr: float | None = Field(None, gt=0)
+    """Peak learning rate. Default: 5e-5 for LoRA, 5e-6 for full fine-tuning."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Shape after the warm-up."""
+    warmup_ratio: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the rate rises linearly from zero."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay."""
+    clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    micro_batch_tokens: int = Field(16384, ge=1)
+    """Padded tokens (prompt and response) in one forward pass; a step is split accordingly. The gradient does not depend
+    on it. Halved when memory runs out."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+class EvalConfig(TaskConfig):
+    """The evaluation before, during and after training."""
+
+    samples: int = Field(4, ge=1)
+    """Responses to each problem (k of avg@k)."""
+    max_new_tokens: int = Field(2048, ge=1)
+    """Length cap of evaluation responses. Nothing to do with `rollout.max_new_tokens`."""
+    temperature: float = Field(0.7, ge=0)
+    """Sampling temperature; 0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus mass."""
+    every: int = Field(0, ge=0)
+    """Also evaluate every so many steps; 0: only before and after."""
+    batch_size: int = Field(32, ge=1)
+    """Problems sampled together."""
+    teacher: bool = True
+    """Evaluate the teacher too, once."""
+
+
+class RunConfig(Section):
+    """Where and how a run runs."""
+
+    dir: str | None = None
+    """Run directory. Default: `runs/` and the config file's name."""
+    seed: int = 42
+    """Seed of the data order, the rollouts and the dropout."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, ..."""
+    checkpoint_every: int = Field(50, ge=1)
+    """Steps between checkpoints; one is always written at the end."""
+    samples_every: int = Field(10, ge=1)
+    """Steps between records of a few rollouts in `samples.jsonl`."""
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = []
+    """Where metrics go besides `metrics.jsonl`."""
+
+
+class Config(Section):
+    """Everything that determines a run."""
+
+    student: StudentConfig
+    """The model that writes and learns."""
+    teacher: ModelConfig
+    """The frozen model that scores."""
+    data: DataConfig
+    """Training prompts."""
+    rollout: RolloutConfig = RolloutConfig()
+    """What the student writes."""
+    loss: LossConfig = LossConfig()
+    """What it is trained on."""
+    optim: OptimConfig = OptimConfig()
+    """How it is trained."""
+    eval: EvalConfig | None = None
+    """How it is measured; absent: not at all."""
+    run: RunConfig = RunConfig()
+    """Where it is kept."""
+
+    @model_validator(mode="after")
+    def _settle(self) -> Self:
+        """Fill in the learning rate, which depends on what is trained."""
+        if self.optim.lr is None:
+            rate = 5e-5 if self.student.train == "lora" else 5e-6
+            object.__setattr__(self, "optim", self.optim.model_copy(update={"lr": rate}))
+        return self
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate, settled."""
+        assert self.optim.lr is not None
+        return self.optim.lr
+
+
+def load(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a YAML file (or a run's `config.json`), apply `a.b=value` overrides, validate.
+
+    Raises `UserError` with one sentence that names the file, the key and the remedy.
+    """
+    path = Path(path)
+    return validate(apply_overrides(read_mapping(path), overrides or []), where=str(path))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping at the top of a YAML or JSON file."""
+    if not path.exists():
+        raise UserError(f"{path}: no such config file.")
+    if path.is_dir():
+        raise UserError(f"{path} is a directory; give the path of a YAML file.")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected sections such as `student:` and `teacher:` at the top level.")
+    return tree
+
+
+def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """A copy of `tree` with every `a.b=value` set; values are read as YAML."""
+    out = yaml.safe_load(yaml.safe_dump(tree))
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise UserError(f"Override {item!r}: write it as section.key=value, for example rollout.max_new_tokens=50.")
+        node = out
+        *parents, leaf = key.strip().split(".")
+        for part in parents:
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+            if not isinstance(node, dict):
+                raise UserError(f"Override {item!r}: {part} is a value, not a section.")
+        try:
+            node[leaf] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"Override {item!r}: the value is not valid YAML; put it in quotes.") from None
+    return out
+
+
+def validate(tree: dict[str, Any], where: str) -> Config:
+    """The `Config` that `tree` describes; `where` names its origin in errors."""
+    tree = {k: v for k, v in tree.items() if k != "format_version"}
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()) + ".") from None
+
+
+def _explain(error: Any) -> str:
+    """One validation error as part of a sentence."""
+    key = ".".join(str(part) for part in error["loc"])
+    kind, given = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(key, keys(), n=1, cutoff=0.5) or _same_leaf(key)
+        return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
+    if kind == "missing":
+        return f"{key} is missing"
+    text = error["msg"][0].lower() + error["msg"][1:]
+    return f"{key} is {given!r}, but {text.replace('input should', 'it should')}"
+
+
+def _same_leaf(key: str) -> list[str]:
+    """Valid keys whose last part resembles that of `key` (the right name in the wrong section)."""
+    leaves = {k.rsplit(".", 1)[-1]: k for k in keys()}
+    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(leaves), n=1, cutoff=0.8)
+    return [leaves[n] for n in near]
+
+
+def keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
+    """All dotted keys of the configuration, sections included."""
+    found: list[str] = []
+    for name, field in section.model_fields.items():
+        found.append(prefix + name)
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                found += keys(kind, f"{prefix}{name}.")
+    return found

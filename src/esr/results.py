@@ -10,7 +10,7 @@ FORMAT_VERSION = 1
 class Record(BaseModel):
     """A frozen piece of a result file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Problem(Record):

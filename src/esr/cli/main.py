@@ -1,0 +1,57 @@
+"""`esr`: collects the commands, and turns every expected failure into one sentence and an exit code."""
+
+import sys
+
+import click
+import typer
+
+from esr import __version__
+from esr.cli import config, eval, export, train
+from esr.console import say
+from esr.errors import RunStopped, UserError
+
+app = typer.Typer(
+    name="esr", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    help="On-policy distillation with Early Stopping Rollout (ESR, arXiv:2605.27028).",
+)  # fmt: skip
+app.command("train")(train.train)
+app.command("eval")(eval.evaluate)
+app.command("export")(export.export)
+app.command("config")(config.config)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """On-policy distillation with Early Stopping Rollout."""
+    if version:
+        print(f"esr {__version__}")
+        raise typer.Exit
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line; returns the exit code: 0 well, 1 stopped or failed, 2 the user's mistake, 130 interrupted."""
+    try:
+        result = app(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except UserError as error:
+        say(f"Error: {error}")
+        return 2
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        return 2
+    except RunStopped as stopped:
+        say(str(stopped))
+        return 1
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        say("Interrupted.")
+        return 130
+
+
+def main() -> None:
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

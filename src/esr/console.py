@@ -1,0 +1,83 @@
+"""What people see while something runs. Everything here goes to stderr; stdout is for results."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+console = Console(stderr=True, highlight=False)
+LOG_EVERY = 20.0
+"""Seconds between progress lines where there is no terminal."""
+
+Advance = Callable[..., None]
+
+
+def say(message: str) -> None:
+    """One line for the user."""
+    console.print(message, markup=False)
+
+
+class _Rate(ProgressColumn):
+    """Units per second, or seconds per unit where that reads better."""
+
+    def render(self, task: Task) -> Text:
+        return Text(rate(task.finished_speed or task.speed, task.fields["unit"]))
+
+
+def rate(speed: float | None, unit: str) -> str:
+    """`3.2 problems/s` or `8.1 s/step`."""
+    if not speed:
+        return ""
+    return f"{speed:.1f} {unit}s/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s`, `2 h 05 min`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+    """A bar with rate and ETA on a terminal, a line now and then elsewhere.
+
+    Yields `advance(amount=1, note="")`.
+    """
+    if console.is_terminal:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
+        with Progress(*columns, console=console, transient=False, speed_estimate_period=120) as bar:
+            task = bar.add_task(title, total=total, completed=done, unit=unit, note="")
+
+            def advance(amount: int = 1, note: str = "") -> None:
+                bar.update(task, advance=amount, **({"note": note} if note else {}))
+
+            yield advance
+    else:
+        yield _Lines(title, total, unit, done).advance
+
+
+class _Lines:
+    """Progress as occasional lines."""
+
+    def __init__(self, title: str, total: int, unit: str, done: int):
+        self.title, self.total, self.unit, self.done, self.first = title, total, unit, done, done
+        self.start = self.last = time.monotonic()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.last < LOG_EVERY and self.done < self.total:
+            return
+        self.last = now
+        speed = (self.done - self.first) / max(now - self.start, 1e-9)
+        left = f", {duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
+        text = f"{self.title}: {self.done}/{self.total} {self.unit}s, {rate(speed, self.unit)}{left}{'; ' + note if note else ''}"
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,105 @@
+"""Evaluation: sample k responses to each problem, grade them, summarise with intervals clustered by problem."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from esr import grading, intervals, prompts, tasks
+from esr.config import EvalConfig
+from esr.console import progress
+from esr.decoding import decoding
+from esr.models import LM
+from esr.results import Difference, Evaluation, Problem, Sample
+from esr.sampling import Noise, Sampler, sample
+
+
+def evaluate(
+    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, name: str
+) -> tuple[Evaluation, list[Sample]]:
+    """Evaluate one model. Equal problems and seed give paired responses for every model: the same random numbers."""
+    start = time.perf_counter()
+    samples = respond(lm, problems, settings, terminators, seed, title=f"Evaluating {name}")
+    record = {**settings.model_dump(exclude={"every", "batch_size", "teacher"}), "seed_sampling": seed}
+    return summarise(samples, name, lm.config.model, tasks.describe(settings), record, time.perf_counter() - start), samples
+
+
+def respond(
+    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, title: str
+) -> list[Sample]:
+    """k graded responses to each problem, in the order of the problems."""
+    sampler = Sampler(settings.max_new_tokens, terminators, settings.temperature, settings.top_p)
+    rendered = [prompts.render(lm.tokenizer, lm.config, p.question) for p in problems]
+    by_length = sorted(range(len(problems)), key=lambda i: len(rendered[i]))
+    graded: dict[int, list[Sample]] = {}
+    lm.module.eval()
+    with decoding(lm), progress(title, len(problems), "problem") as advance:
+        for start in range(0, len(by_length), settings.batch_size):
+            batch = by_length[start : start + settings.batch_size]
+            noise = Noise.of(seed, [problems[i].id for i in batch], settings.samples)
+            rollout = sample(lm, prompts.pad([rendered[i] for i in batch]), sampler, noise)
+            texts = prompts.decode(lm.tokenizer, rollout.token_lists())
+            owners = [i for i in batch for _ in range(settings.samples)]
+            grades = grading.grade([problems[i] for i in owners], texts)
+            rows = zip(owners, texts, rollout.lengths.tolist(), rollout.finished.tolist(), grades, strict=True)
+            for number, (i, text, tokens, finished, grade) in enumerate(rows):
+                graded.setdefault(i, []).append(
+                    Sample(
+                        problem=problems[i].id, sample=number % settings.samples, text=text, tokens=tokens,
+                        finished=finished, repetitive=grading.repetitive(text), grade=grade,
+                    )  # fmt: skip
+                )
+            advance(len(batch))
+    return [s for i in range(len(problems)) for s in graded[i]]
+
+
+def summarise(
+    samples: Sequence[Sample], name: str, model: str, task: str, settings: dict[str, object], seconds: float
+) -> Evaluation:
+    """The record of an evaluation from its graded responses. Responses that the grader failed on are counted and left out."""
+    by_problem: dict[str, list[Sample]] = defaultdict(list)
+    for s in samples:
+        by_problem[s.problem].append(s)
+    groups = list(by_problem.values())
+
+    def rate(pick, keep=lambda s: True):  # type: ignore[no-untyped-def]
+        values = [[float(pick(s)) for s in group if keep(s)] for group in groups]
+        kept = [v for v in values if v]
+        return intervals.accuracy(kept) if kept else None
+
+    judged = lambda s: s.grade.last is not None  # noqa: E731
+    lengths = np.array([s.tokens for s in samples])
+    majorities = [[grading.majority([s.grade for s in group])] for group in groups if any(map(judged, group))]
+    passes = [[float(any(s.grade.last for s in group))] for group in groups if any(map(judged, group))]
+    zero = intervals.accuracy([[0.0]])
+    return Evaluation(
+        name=name, model=model, task=task, settings=settings, problems=len(groups), samples=max(map(len, groups)),
+        avg=rate(lambda s: s.grade.last, judged) or zero,
+        maj=intervals.accuracy(majorities) if majorities else zero,
+        pass_at_k=intervals.accuracy(passes) if passes else zero,
+        avg_first=rate(lambda s: s.grade.first, judged) or zero,
+        avg_any=rate(lambda s: s.grade.any, judged) or zero,
+        finish_rate=rate(lambda s: s.finished) or zero,
+        avg_given_finish=rate(lambda s: s.grade.last, lambda s: judged(s) and s.finished),
+        repetition_rate=rate(lambda s: s.repetitive) or zero,
+        strategy_rate=rate(lambda s: s.grade.strategy, lambda s: s.grade.strategy is not None),
+        tokens={f"p{q}": float(np.quantile(lengths, q / 100)) for q in (10, 50, 90)} | {"mean": float(lengths.mean())},
+        grader_failures=sum(not judged(s) for s in samples), seconds=round(seconds, 2),
+    )  # fmt: skip
+
+
+def difference(samples: Sequence[Sample], reference: Sequence[Sample], name: str, reference_name: str) -> Difference:
+    """avg@k minus the reference's avg@k, paired by problem."""
+    ours, theirs = (_by_problem(side) for side in (samples, reference))
+    return Difference(name=name, reference=reference_name, avg=intervals.paired_difference(ours, theirs))
+
+
+def _by_problem(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    out: dict[str, list[float]] = defaultdict(list)
+    for s in samples:
+        if s.grade.last is not None:
+            out[s.problem].append(float(s.grade.last))
+    return out
+
+

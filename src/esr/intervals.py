@@ -1,0 +1,96 @@
+"""95% intervals for small, clustered samples: the problem is the unit, never the single response. numpy only."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from esr.errors import UserError
+from esr.results import Estimate
+
+Z = 1.959963984540054  # normal quantile at 0.975
+
+
+def accuracy(groups: Sequence[Sequence[float]]) -> Estimate:
+    """avg@k: the mean over problems of each problem's mean grade (in [0, 1]), with an interval clustered by problem.
+
+    The interval is Wilson's, at the effective sample size p (1 - p) / SE^2, where SE is the standard error between
+    problems. Problems without a grade are left out. Raises `UserError` if nothing is left.
+    """
+    means = np.array([np.mean(group) for group in groups if len(group)])
+    if not len(means):
+        raise UserError("There is no graded response: nothing was sampled, or the grading of everything failed.")
+    return _wilson(float(means.mean()), _standard_error(means), len(means), sum(len(group) for group in groups))
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate | None:
+    """A share of samples, sum over sum, clustered by problem (accuracy given finish: right and finished per problem).
+
+    Each problem gives a numerator of at most its denominator. The standard error is the linearised one of a ratio.
+    None if every denominator is zero.
+    """
+    pairs = [(num, den) for num, den in zip(numerators, denominators, strict=True) if den > 0]
+    if not pairs:
+        return None
+    num, den = np.array(pairs, dtype=float).T
+    value = float(num.sum() / den.sum())
+    error = _standard_error(num - value * den) / float(den.mean())
+    return _wilson(value, error, len(pairs), float(den.sum()))
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """The mean of independent units, with a t interval, infinite for a single one. Raises `UserError` if empty."""
+    if not len(values):
+        raise UserError("There is no value to take a mean of.")
+    data = np.asarray(values, dtype=float)
+    value, n = float(data.mean()), len(data)
+    half = t_quantile(n - 1) * _standard_error(data) if n > 1 else math.inf
+    return Estimate(value=value, low=value - half, high=value + half, n=n)
+
+
+def paired_difference(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]]) -> Estimate:
+    """Mean accuracy of `a` minus that of `b` over the problems (ids) that both graded, with a paired t interval.
+
+    Where all n problems differ by the same amount, a t interval would have no width: a kind of problem that was not
+    seen can still have a share of up to 3 / n, so the interval reaches that far. Raises `UserError` if no problem is
+    common.
+    """
+    common = [key for key in a if len(a[key]) and len(b.get(key, ()))]
+    if not common:
+        raise UserError("The two evaluations have no graded problem in common; evaluate both on the same task.")
+    gaps = np.array([np.mean(a[key]) - np.mean(b[key]) for key in common])
+    value, n = float(gaps.mean()), len(gaps)
+    half = 3 / n if np.ptp(gaps) == 0 else t_quantile(n - 1) * _standard_error(gaps)
+    return Estimate(value=value, low=max(value - half, -1.0), high=min(value + half, 1.0), n=n)
+
+
+def t_quantile(df: int) -> float:
+    """Student's t at 0.975: exact for 1 and 2 degrees of freedom, else by the Cornish-Fisher series (within 0.15%)."""
+    if df <= 2:
+        return (12.706204736174698, 4.302652729749464)[df - 1]
+    z, g = Z, 1 / df
+    series = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term * g**power for power, term in enumerate(series, 1))
+
+
+def _standard_error(units: np.ndarray) -> float:
+    """Of the mean of independent units; 0 for a single one."""
+    return float(units.std(ddof=1) / math.sqrt(len(units))) if len(units) > 1 else 0.0
+
+
+def _wilson(p: float, error: float, n: int, samples: float) -> Estimate:
+    """Wilson's score interval for a proportion with this standard error between `n` clusters of `samples` in all.
+
+    Without spread between clusters the effective size is unknown, and taken as `n`, the cautious end of its range.
+    """
+    spread = error > 1e-12 and 0 < p < 1
+    size = min(p * (1 - p) / error**2, samples) if spread else float(n)
+    q = t_quantile(n - 1) if spread else Z
+    centre = (p + q**2 / (2 * size)) / (1 + q**2 / size)
+    half = q / (1 + q**2 / size) * math.sqrt(p * (1 - p) / size + q**2 / (4 * size**2))
+    return Estimate(value=p, low=max(0.0, min(centre - half, p)), high=min(1.0, max(centre + half, p)), n=n)

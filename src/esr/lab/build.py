@@ -1,0 +1,184 @@
+"""Build a lab model from its seed: plain next-token training, resumable, into a normal model directory."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from esr.lab.card import model_card
+from esr.lab.recipes import RECIPES, Recipe
+from esr.lab.task import Problem, render, stream_problems
+from esr.lab.tokenizer import make_tokenizer
+
+BATCH_TOKENS = 8192  # padded tokens of one optimiser step
+BLOCK = 512  # solutions that are sorted by length together, so that a batch wastes little padding
+LOG_EVERY, SAVE_EVERY = 20, 200  # steps
+IGNORED = -100
+
+
+def build(name: str, out: Path, work: Path, *, steps: int | None = None) -> Path:
+    """Train model ``name`` (and its parents, when ``work`` lacks them) and write it to ``out/name``. Resumes."""
+    recipe = RECIPES[name]
+    if recipe.parent and not (work / recipe.parent / "config.json").exists():
+        build(recipe.parent, work, work)
+    tokenizer = make_tokenizer(recipe.family, recipe.chat_format)
+    model = initial_model(recipe, tokenizer, work)
+    train(model, recipe, tokenizer, work / f"{name}.run", steps=steps or recipe.steps)
+    return export(name, model, tokenizer, out / name)
+
+
+def initial_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, work: Path) -> LlamaForCausalLM:
+    """The parent's weights, or fresh ones from the recipe's seed; fp32."""
+    if recipe.parent:
+        return LlamaForCausalLM.from_pretrained(work / recipe.parent, dtype=torch.float32)
+    torch.manual_seed(recipe.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.width,
+            intermediate_size=3 * recipe.width,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.width // 64,
+            num_key_value_heads=recipe.width // 64,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def train(
+    model: LlamaForCausalLM, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, run: Path, *, steps: int
+) -> None:
+    """Minimise the mean negative log-likelihood of the response tokens; logs to ``run/curve.jsonl``."""
+    run.mkdir(parents=True, exist_ok=True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+    done = restore(run / "checkpoint.pt", model, optimiser)
+    model.train()
+    started, tokens, losses = time.perf_counter(), 0, []
+    for step, (ids, labels) in enumerate(itertools.islice(stream_batches(recipe, tokenizer), done, steps), done + 1):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate * schedule(step, steps, recipe.floor)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+        loss = cross_entropy(logits.float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        tokens += ids.numel()
+        if step % LOG_EVERY == 0 or step == steps:
+            seconds = time.perf_counter() - started
+            log(run, step=step, loss=sum(losses) / len(losses), tokens=tokens, seconds=round(seconds, 1))
+            losses = []
+        if step % SAVE_EVERY == 0 or step == steps:
+            save(run / "checkpoint.pt", model, optimiser, step)
+
+
+def schedule(step: int, steps: int, floor: float) -> float:
+    """Learning-rate factor: linear warm-up over the first 5% of the steps, then half a cosine down to ``floor``."""
+    warm = max(1, steps // 20)
+    if step <= warm:
+        return step / warm
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def stream_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches (ids, labels), both (B, T), right-padded; B x T stays near BATCH_TOKENS. Deterministic."""
+    rng = random.Random(f"lab/{recipe.seed}")
+    problems = {level: stream_problems(level=level, seed=rng.randrange(2**32)) for level in sorted(set(recipe.levels))}
+    while True:
+        block = [encode(next(problems[rng.choice(recipe.levels)]), recipe, tokenizer, rng) for _ in range(BLOCK)]
+        batches = list(cut(sorted(block, key=lambda pair: len(pair[0]))))
+        rng.shuffle(batches)
+        yield from (pad(batch, tokenizer.pad_token_id) for batch in batches)
+
+
+def encode(
+    problem: Problem, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rng: random.Random
+) -> tuple[list[int], int]:
+    """One training solution as (ids, prompt length in tokens); ends with the model's terminator."""
+    response = render(
+        problem,
+        strategy="right" if rng.random() < recipe.right else "wrong",
+        style="concise" if rng.random() < recipe.concise else "verbose",
+        slip=recipe.slip,
+        rng=rng,
+    )
+    prompt = prompt_ids(problem, tokenizer)
+    return [*prompt, *tokenizer.encode(response, add_special_tokens=False), tokenizer.eos_token_id], len(prompt)
+
+
+def prompt_ids(problem: Problem, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The user's turn in the model's own template, up to where the response begins."""
+    message = {"role": "user", "content": problem.question}
+    text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def cut(pairs: list[tuple[list[int], int]]) -> Iterator[list[tuple[list[int], int]]]:
+    """Split solutions sorted by length into batches of at most BATCH_TOKENS padded tokens."""
+    batch: list[tuple[list[int], int]] = []
+    for pair in pairs:
+        if batch and len(pair[0]) * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(pair)
+    yield batch
+
+
+def pad(batch: list[tuple[list[int], int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and labels, (B, T) each; labels ignore the prompt and the padding."""
+    longest = max(len(ids) for ids, _ in batch)
+    rows = [ids + [pad_id] * (longest - len(ids)) for ids, _ in batch]
+    labels = [[IGNORED] * start + ids[start:] + [IGNORED] * (longest - len(ids)) for ids, start in batch]
+    return torch.tensor(rows), torch.tensor(labels)
+
+
+def save(path: Path, model: LlamaForCausalLM, optimiser: torch.optim.Optimizer, step: int) -> None:
+    """Write a checkpoint that is either whole or absent."""
+    part = path.with_suffix(".part")
+    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step}, part)
+    os.replace(part, path)
+
+
+def restore(path: Path, model: LlamaForCausalLM, optimiser: torch.optim.Optimizer) -> int:
+    """Load a checkpoint when there is one; the number of steps done."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    return state["step"]
+
+
+def log(run: Path, **record: float) -> None:
+    """Append one line to the training curve."""
+    with (run / "curve.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def export(name: str, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
+    """Write the model directory: bf16 weights, tokenizer with template, generation config, model card."""
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True, temperature=0.7, top_p=0.95
+    )
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(model_card(name, RECIPES[name]))
+    return folder

@@ -1,0 +1,214 @@
+"""The lab's task: arithmetic with precedence, solved in words that a program can check. No torch here.
+
+A response commits to a *strategy* in words ("Products first."), executes it one operation at a time, restating what is
+left after each, and ends in ``\\boxed{...}``. The wrong strategy ignores precedence and executes just as cleanly.
+Two styles: concise (about 80 characters) and verbose (300 to 600, with a tail of repeated checks).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Strategy = Literal["right", "wrong"]
+Style = Literal["concise", "verbose"]
+Split = Literal["train", "dev", "test"]
+
+LEVELS: dict[str, tuple[int, ...]] = {"easy": (3,), "medium": (4, 5), "hard": (5, 6)}  # how many operands
+LARGEST = {"right": 99, "wrong": 199}  # no intermediate value of a strategy is larger than this in size
+BUCKETS = 20  # expressions are hashed into this many; 0 and 1 are the test split, 2 and 3 the dev split
+
+PLANS: dict[tuple[Style, Strategy], tuple[str, ...]] = {
+    ("concise", "right"): ("Products first.", "Multiply before adding."),
+    ("concise", "wrong"): ("Left to right.", "In the order written."),
+    ("verbose", "right"): (
+        "Multiplication comes before addition and subtraction, so I do the products first.",
+        "The products bind tighter than the sums, so they have to be done before the rest.",
+    ),
+    ("verbose", "wrong"): (
+        "I will simply go from left to right, doing one operation after the other.",
+        "The operations are to be done one by one in the order in which they are written.",
+    ),
+}
+OPENINGS = (
+    "Let me work through this step by step.",
+    "Okay, let me think about this carefully.",
+    "We want the value of an expression.",
+)
+REMARKS = ("Good.", "That looks fine.", "Let me go on.", "So far so good.")
+REMARK_RATE = 0.25  # of a remark after a verbose step
+CHECK_RATE, MOST_CHECKS = 0.35, 5  # of one more check after a verbose solution, and the most of them
+
+_BOXED = re.compile(r"\\boxed\{(-?\d+)\}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An expression such as 2+3*4-5: ``operands`` (2, 3, 4, 5) joined by ``operators`` "+*-"."""
+
+    operands: tuple[int, ...]
+    operators: str
+
+    @property
+    def expression(self) -> str:
+        return _join(self.operands, self.operators)
+
+    @property
+    def question(self) -> str:
+        """The text of the user's turn."""
+        return f"Compute {self.expression}."
+
+    @property
+    def answer(self) -> int:
+        """The value with multiplication before addition and subtraction."""
+        return execute(self, "right")[-1].value
+
+    @property
+    def decisive(self) -> bool:
+        """Whether the strategy matters: the wrong one ends in another value."""
+        return execute(self, "wrong")[-1].value != self.answer
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: ``operation`` "3*4" gives ``value`` 12 and leaves ``rest`` "2+12-5"."""
+
+    operation: str
+    value: int
+    rest: str
+
+
+def parse_problem(question: str) -> Problem:
+    """Read a problem back from its question or bare expression."""
+    found = re.search(r"\d+(?:[+*-]\d+)+", question)
+    if found is None:
+        raise ValueError(f"no expression in {question!r}")
+    return Problem(tuple(map(int, re.findall(r"\d+", found[0]))), "".join(re.findall(r"[+*-]", found[0])))
+
+
+def make_problems(count: int, *, split: Split = "train", level: str = "medium", seed: int = 0) -> list[Problem]:
+    """``count`` different problems of a split; the same arguments give the same list, and splits never share one."""
+    stream = stream_problems(split=split, level=level, seed=seed)
+    chosen: dict[Problem, None] = {}
+    while len(chosen) < count:
+        chosen.setdefault(next(stream))
+    return list(chosen)
+
+
+def stream_problems(*, split: Split = "train", level: str = "medium", seed: int = 0) -> Iterator[Problem]:
+    """Endless problems of a split, with repeats; deterministic in (split, level, seed)."""
+    rng = random.Random(f"{seed}/{split}/{level}")
+    while True:
+        size = rng.choice(LEVELS[level])
+        problem = Problem(
+            tuple(rng.randint(1, 9) for _ in range(size)), "".join(rng.choice("++--**") for _ in range(size - 1))
+        )
+        if split_of(problem) == split and _fits(problem):
+            yield problem
+
+
+def split_of(problem: Problem) -> Split:
+    """The split an expression belongs to, from a hash of its text: disjoint by construction."""
+    bucket = zlib.crc32(problem.expression.encode()) % BUCKETS
+    return "test" if bucket < 2 else "dev" if bucket < 4 else "train"
+
+
+def execute(problem: Problem, strategy: Strategy, *, slip: float = 0.0, rng: random.Random | None = None) -> list[Step]:
+    """The operations of a strategy, in order. With probability ``slip`` each is miscalculated and carried on."""
+    values, operators, steps = list(problem.operands), list(problem.operators), []
+    while operators:
+        at = operators.index("*") if strategy == "right" and "*" in operators else 0
+        value = _apply(values[at], operators[at], values[at + 1])
+        if slip and rng is not None and rng.random() < slip:
+            value = _miscalculate(value, rng)
+        operation = f"{values[at]}{operators[at]}{values[at + 1]}"
+        values[at : at + 2] = [value]
+        del operators[at]
+        steps.append(Step(operation, value, _join(values, operators)))
+    return steps
+
+
+def render(
+    problem: Problem, *, strategy: Strategy = "right", style: Style = "concise", rng: random.Random, slip: float = 0.0
+) -> str:
+    """A full response, without terminator: plan, steps, answer. All choices of words come from ``rng``."""
+    steps = execute(problem, strategy, slip=slip, rng=rng)
+    plan = rng.choice(PLANS[style, strategy])
+    write = _write_concise if style == "concise" else _write_verbose
+    return write(problem, plan, steps, rng)
+
+
+def boxed_answers(response: str) -> list[int]:
+    """Every boxed integer of a response, in order."""
+    return [int(text) for text in _BOXED.findall(response)]
+
+
+def is_correct(problem: Problem, response: str) -> bool:
+    """Whether the last boxed integer is the problem's value; no box is wrong."""
+    return boxed_answers(response)[-1:] == [problem.answer]
+
+
+def plan_of(response: str) -> tuple[Style, Strategy] | None:
+    """The style and strategy of the first plan a response states in full, or None when it states none."""
+    first = min(((response.find(text), key) for key, texts in PLANS.items() for text in texts if text in response),
+                default=None)
+    return first and first[1]
+
+
+def strategy_of(response: str) -> Strategy | None:
+    """The strategy a response commits to, or None when it commits to none."""
+    plan = plan_of(response)
+    return plan and plan[1]
+
+
+def _write_concise(problem: Problem, plan: str, steps: list[Step], rng: random.Random) -> str:
+    lines = [f"{step.operation}={step.value}: {step.rest}." for step in steps[:-1]]
+    return " ".join([plan, *lines, f"{steps[-1].operation}={steps[-1].value}. \\boxed{{{steps[-1].value}}}"])
+
+
+def _write_verbose(problem: Problem, plan: str, steps: list[Step], rng: random.Random) -> str:
+    parts = [f"{rng.choice(OPENINGS)} The expression is {problem.expression}. {plan}"]
+    for number, step in enumerate(steps, 1):
+        left = f"What is left is {step.rest}." if number < len(steps) else "Nothing is left to do."
+        remark = f" {rng.choice(REMARKS)}" if rng.random() < REMARK_RATE else ""
+        parts.append(f"Step {number}: I compute {step.operation}, which gives {step.value}. {left}{remark}")
+    parts += [_check(steps)] * _count_checks(rng)
+    parts.append(f"The answer is \\boxed{{{steps[-1].value}}}")
+    return "\n".join(parts)
+
+
+def _check(steps: list[Step]) -> str:
+    return f"Let me check: {', '.join(f'{step.operation} is {step.value}' for step in steps)}. It holds."
+
+
+def _count_checks(rng: random.Random) -> int:
+    count = 0
+    while count < MOST_CHECKS and rng.random() < CHECK_RATE:
+        count += 1
+    return count
+
+
+def _fits(problem: Problem) -> bool:
+    """The strategy matters, and every value of both strategies is small enough to compute in the head."""
+    return (
+        "*" in problem.operators[1:]
+        and all(abs(step.value) <= LARGEST[how] for how in LARGEST for step in execute(problem, how))
+        and problem.decisive
+    )
+
+
+def _apply(left: int, operator: str, right: int) -> int:
+    return left * right if operator == "*" else left + right if operator == "+" else left - right
+
+
+def _miscalculate(value: int, rng: random.Random) -> int:
+    """A near miss; a positive value stays positive, so that it can stand inside an expression."""
+    return rng.choice([value + 1, value + 10, value - 1 if value > 1 or value < 0 else value + 2])
+
+
+def _join(values: tuple[int, ...] | list[int], operators: str | list[str]) -> str:
+    return str(values[0]) + "".join(f"{operator}{value}" for operator, value in zip(operators, values[1:], strict=True))

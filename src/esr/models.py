@@ -1,0 +1,259 @@
+"""Loading student and teacher: hub ids, local directories, GGUF files, adapters, and the lab's models."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+
+from esr.config import ModelConfig, StudentConfig
+from esr.errors import UserError
+
+STUDENT = "default"
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class LM:
+    """A causal language model, its tokenizer, and how to run it.
+
+    Student and teacher may be two adapters on one `module`; `running` switches to the right one.
+    """
+
+    module: nn.Module
+    """A transformers model, or a PEFT model around one."""
+    tokenizer: PreTrainedTokenizerBase
+    config: ModelConfig
+    terminators: tuple[int, ...]
+    """Ids of the tokens that end this model's turn, ascending."""
+    adapter: str | None = None
+    """Name of the adapter to run with; None: the bare model."""
+    autocast: torch.dtype | None = None
+    """Run the forward pass under autocast (float32 master weights)."""
+
+    @property
+    def causal_lm(self) -> nn.Module:
+        """The transformers model, adapters injected."""
+        return self.module.get_base_model() if isinstance(self.module, peft.PeftModel) else self.module
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def vocab_size(self) -> int:
+        """Columns of the logits, padding included."""
+        head = self.causal_lm.get_output_embeddings()  # type: ignore[operator]
+        return int(head.weight.shape[0]) if head is not None else int(self.causal_lm.config.vocab_size)  # type: ignore
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run with this model's own adapter (or none), under its autocast."""
+        with contextlib.ExitStack() as stack:
+            if isinstance(self.module, peft.PeftModel):
+                stack.enter_context(_adapter(self.module, self.adapter))
+            if self.autocast is not None:
+                stack.enter_context(torch.autocast(self.device.type, self.autocast))
+            yield
+
+
+@contextlib.contextmanager
+def _adapter(module: peft.PeftModel, name: str | None) -> Iterator[None]:
+    """Activate one adapter, or none, and go back to the student's afterwards."""
+    if name is None:
+        with module.disable_adapter():
+            yield
+    elif name == module.active_adapter:
+        yield
+    else:
+        before = module.active_adapter
+        module.set_adapter(name, inference_mode=True)
+        try:
+            yield
+        finally:
+            module.set_adapter(before)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `run.device` names; `auto` takes an accelerator if there is one."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"run.device is {name!r}, which is not available here ({str(error).splitlines()[0]}).") from None
+    return device
+
+
+def location(ref: str) -> str:
+    """A model reference as something transformers can load. Raises `UserError` if a local directory is missing."""
+    if ref.startswith("lab:"):
+        home = Path(str(resources.files("esr"))) / "lab" / "models"
+        if not (home / ref[4:] / "config.json").exists():
+            names = ", ".join(sorted(p.parent.name for p in home.glob("*/config.json"))) or "none"
+            raise UserError(f"{ref}: no such lab model (there are: {names}).")
+        return str(home / ref[4:])
+    path = Path(ref).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_file():
+        raise UserError(f"{ref} is a file; give the directory it lies in, with `gguf_file:` if it is a GGUF file.")
+    if ref.count("/") != 1 or ref.startswith((".", "~", "/")):
+        raise UserError(f"{ref}: no such model directory, and not a hub id (owner/name).")
+    return ref
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn the many errors of loading from disk or hub into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "couldn't connect" in text.lower() or "offline" in text.lower() or "Connection" in type(error).__name__:
+            text = "the hub cannot be reached and no cached copy was found; give a local directory instead"
+        raise UserError(f"{what}: cannot be loaded ({text.rstrip('.')}).") from None
+
+
+def _source(config: ModelConfig) -> dict[str, Any]:
+    source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    if config.gguf_file:
+        source["gguf_file"] = config.gguf_file
+    return source
+
+
+def check(config: ModelConfig) -> None:
+    """Fail within seconds if the model's configuration cannot be had. Loads no weights."""
+    path = location(config.model)
+    if Path(path).is_dir():
+        wanted = config.gguf_file or "config.json"
+        if not (Path(path) / wanted).exists():
+            raise UserError(f"{config.model}: the directory holds no {wanted}, so it is not a model directory.")
+    if config.adapter and Path(config.adapter).is_dir() and not (Path(config.adapter) / "adapter_config.json").exists():
+        raise UserError(f"{config.adapter}: the directory holds no adapter_config.json, so it is not a PEFT adapter.")
+    if not config.gguf_file:
+        with explained(config.model):
+            AutoConfig.from_pretrained(path, **_source(config))
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer."""
+    with explained(f"tokenizer of {config.model}"):
+        return AutoTokenizer.from_pretrained(location(config.model), **_source(config))
+
+
+def load_generation_config(config: ModelConfig) -> GenerationConfig:
+    """The model's generation defaults, empty if it ships none; only its terminators are used."""
+    try:
+        return GenerationConfig.from_pretrained(location(config.model), revision=config.revision)
+    except OSError:
+        return GenerationConfig()
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type that a config's `dtype` names; `auto` is bfloat16 on an accelerator and float32 on a CPU."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The bare transformers model, in evaluation mode and frozen. Safetensors (or GGUF) only, never pickles."""
+    options: dict[str, Any] = {**_source(config), "dtype": dtype}
+    if config.attention:
+        options["attn_implementation"] = config.attention
+    if not config.gguf_file:
+        options["use_safetensors"] = True
+    with explained(config.model), quiet_loading():
+        model = AutoModelForCausalLM.from_pretrained(location(config.model), **options)
+    if config.gguf_file:
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_model(config: ModelConfig, device: torch.device, terminators: tuple[int, ...]) -> LM:
+    """A frozen model, with its adapter if it has one."""
+    module = load_weights(config, device, resolve_dtype(config.dtype, device))
+    if config.adapter:
+        with explained(f"adapter {config.adapter}"):
+            module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=TEACHER)  # type: ignore[arg-type]
+        module.requires_grad_(False).eval()
+    return LM(module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
+
+
+def load_student(config: StudentConfig, device: torch.device, terminators: tuple[int, ...], seed: int) -> LM:
+    """The trainable student.
+
+    LoRA: a fresh adapter (its initial weights drawn with `seed`) or the given one, in float32 on frozen weights.
+    Full fine-tuning: float32 master weights; a 16-bit `dtype` then means autocast.
+    """
+    dtype = resolve_dtype(config.dtype, device)
+    full = config.train == "full"
+    module = load_weights(config, device, torch.float32 if full else dtype)
+    if full:
+        if config.adapter:
+            module = _merge(module, config.adapter)
+        module.requires_grad_(True)
+        return LM(module, load_tokenizer(config), config, terminators, None, None if dtype == torch.float32 else dtype)
+    with explained(f"adapter of {config.model}"):
+        if config.adapter:
+            module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=STUDENT, is_trainable=True)  # type: ignore
+        else:
+            torch.manual_seed(seed)
+            module = peft.get_peft_model(module, _lora(config), adapter_name=STUDENT)  # type: ignore[arg-type]
+    return LM(module, load_tokenizer(config), config, terminators, STUDENT)
+
+
+def _lora(config: StudentConfig) -> peft.LoraConfig:
+    lora = config.lora
+    return peft.LoraConfig(
+        task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules
+    )
+
+
+def _merge(module: nn.Module, adapter: str) -> nn.Module:
+    with explained(f"adapter {adapter}"):
+        return peft.PeftModel.from_pretrained(module, adapter).merge_and_unload()  # type: ignore[arg-type,operator,return-value]
+
+
+def load_teacher(config: ModelConfig, student: LM, device: torch.device, terminators: tuple[int, ...]) -> LM:
+    """The frozen teacher. One that is the student's own base, or an adapter on it, shares the student's weights."""
+    if not shares_base(config, student.config):
+        return load_model(config, device, terminators)
+    if config.adapter:
+        with explained(f"adapter {config.adapter}"):
+            student.module.load_adapter(config.adapter, adapter_name=TEACHER, is_trainable=False)  # type: ignore[operator]
+    return LM(student.module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
+
+
+def shares_base(teacher: ModelConfig, student: ModelConfig) -> bool:
+    """Whether both are the same frozen weights (adapters apart)."""
+    same = ("model", "revision", "gguf_file", "dtype", "attention", "trust_remote_code")
+    frozen = isinstance(student, StudentConfig) and student.train == "lora"
+    return frozen and all(getattr(teacher, name) == getattr(student, name) for name in same)
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence transformers' weight-loading bars; ours tell the phase."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        transformers.logging.enable_progress_bar()

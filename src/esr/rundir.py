@@ -1,0 +1,287 @@
+"""A run directory: the interface between training, evaluation, analyses and the report. No torch here.
+
+    config.json  env.json  metrics.jsonl  samples.jsonl  evals/  analysis/  checkpoints/step-000050/
+
+Every file is written atomically or, for the `.jsonl` files, appended line by line; a torn last line is dropped on resume.
+"""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from esr import __version__
+from esr.config import Config, validate
+from esr.errors import UserError
+from esr.results import FORMAT_VERSION, Evaluation, Sample
+
+R = TypeVar("R", bound=BaseModel)
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "math-verify", "reasoning-gym", "numpy")
+FREE_TO_CHANGE = ("run.dir", "run.trackers", "run.checkpoint_every", "run.samples_every", "optim.micro_batch_tokens")
+"""Keys that may differ between a run and its resumption without changing its numbers."""
+
+
+class RunDir:
+    """Reads and writes one run's files."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        return self.path / "samples.jsonl"
+
+    def exists(self) -> bool:
+        return (self.path / "config.json").exists()
+
+    def start(self, config: Config, device: str, fresh: bool) -> None:
+        """Create the directory, or open it to resume. `fresh` moves an existing run aside (to NAME~1, NAME~2, ...).
+
+        Raises `UserError` if the directory holds something else, or a run with another configuration.
+        """
+        if fresh and self.path.exists():
+            self._move_aside()
+        if self.exists():
+            self._require_same(config)
+        elif self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+            raise UserError(f"{self.path} exists and is not a run directory; choose another with run.dir=PATH.")
+        with writable(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "config.json", {"format_version": FORMAT_VERSION, **config.model_dump()})
+            write_json(self.path / "env.json", environment(device))
+
+    def _move_aside(self) -> None:
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}~{number}")).exists():
+            number += 1
+        self.path.rename(target)
+
+    def _require_same(self, config: Config) -> None:
+        old, new = flatten(self.config().model_dump()), flatten(config.model_dump())
+        changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
+        if changed:
+            shown = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed[:3])
+            raise UserError(
+                f"{self.path} holds a run with another configuration ({shown}). Choose another run.dir, or add --fresh to "
+                "move that run aside and start anew."
+            )
+
+    def config(self) -> Config:
+        """The resolved configuration of this run."""
+        return validate(read_json(self.path / "config.json"), where=str(self.path / "config.json"))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second process out of this directory."""
+        with writable(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / ".lock", "w")  # noqa: SIM115
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{self.path} is in use by another esr process; wait for it, or choose another run.dir.") from None
+            yield
+
+    # Lines
+
+    def append(self, file: Path, row: dict[str, Any]) -> None:
+        """Add one line to a `.jsonl` file."""
+        with open(file, "a", encoding="utf-8") as out:
+            out.write(dumps(row) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines of steps later than `step`, and torn ones: they will be written again."""
+        for file in (self.metrics_file, self.samples_file):
+            if file.exists():
+                kept = [row for row in read_lines(file) if row["step"] <= step]
+                write_text(file, "".join(dumps(row) + "\n" for row in kept))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row for each optimiser step."""
+        return list(read_lines(self.metrics_file)) if self.metrics_file.exists() else []
+
+    # Checkpoints
+
+    def checkpoints(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").exists())
+
+    # Evaluations
+
+    def save_evaluation(self, evaluation: Evaluation, samples: list[Sample]) -> None:
+        folder = self.path / "evals"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"{evaluation.name}.jsonl", "".join(s.model_dump_json() + "\n" for s in samples))
+        write_json(folder / f"{evaluation.name}.json", evaluation.model_dump())
+
+    def evaluation(self, name: str) -> Evaluation | None:
+        """A finished evaluation, or None."""
+        file = self.path / "evals" / f"{name}.json"
+        return read_record(file, Evaluation) if file.exists() else None
+
+    def evaluations(self) -> list[Evaluation]:
+        return [read_record(p, Evaluation) for p in sorted((self.path / "evals").glob("*.json"))]
+
+    def samples(self, name: str) -> list[Sample]:
+        """The responses behind an evaluation."""
+        return [Sample.model_validate(row) for row in read_lines(self.path / "evals" / f"{name}.jsonl")]
+
+    def save_analysis(self, name: str, record: BaseModel) -> Path:
+        folder = self.path / "analysis"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{name}.json", record.model_dump())
+        return folder / f"{name}.json"
+
+
+def open_run(path: str | Path) -> RunDir:
+    """An existing run. Raises `UserError` if `path` is none."""
+    run = RunDir(path)
+    if not run.exists():
+        raise UserError(f"{path} is not a run directory (it has no config.json).")
+    return run
+
+
+@contextlib.contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn a refusal by the file system into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another directory.") from None
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What the numbers depend on besides the configuration."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "format_version": FORMAT_VERSION,
+        "esr": __version__,
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": versions,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _git_revision() -> str | None:
+    """Revision of the source tree that `esr` runs from, `+` if it has changes; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def dumps(value: Any) -> str:
+    """JSON on one line; a number that is not finite becomes null."""
+    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """`value` with every number that is not finite replaced by None."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file so that it is at every instant either the old or the new one."""
+    with _temporary(file) as out:
+        out.write(text)
+
+
+@contextlib.contextmanager
+def _temporary(file: Path) -> Iterator[IO[str]]:
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write indented JSON, atomically."""
+    write_text(file, json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(file: Path) -> Any:
+    """Parse a JSON file. Raises `UserError` if it is damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file}: cannot be read as JSON ({error}).") from None
+
+
+def read_record(file: Path, kind: type[R]) -> R:
+    """A result record. Raises `UserError` if the file is not one."""
+    try:
+        return kind.model_validate(read_json(file))
+    except ValidationError as error:
+        where = ".".join(str(p) for p in error.errors()[0]["loc"])
+        raise UserError(f"{file}: not a {kind.__name__.lower()} record of this version ({where}).") from None
+
+
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a `.jsonl` file; a torn last line is skipped."""
+    with open(file, encoding="utf-8") as lines:
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError):
+                yield json.loads(line)
+
+
+@contextlib.contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """Fill a directory under a temporary name; it appears as `target`, whole, when the block ends well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield work
+        os.chmod(work, 0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(work, target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise

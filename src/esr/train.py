@@ -1,0 +1,192 @@
+"""The loop around `distill.step`: prepare, evaluate, step, log, save; resume exactly; stop cleanly."""
+
+import contextlib
+import math
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from esr import checkpoint, evaluate, models, prompts, scoring, tasks, tracking
+from esr.config import Config, OptimConfig
+from esr.console import progress, say
+from esr.distill import Distiller, PromptPair, StepReport, step
+from esr.errors import RunStopped, UserError
+from esr.grading import repetitive
+from esr.models import LM
+from esr.pair import Pair, open_pair
+from esr.results import Problem
+from esr.rundir import RunDir
+from esr.sampling import Sampler
+from esr.tracking import Log
+
+SAMPLES_KEPT = 2
+"""Rollouts recorded in `samples.jsonl` at a recorded step."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs but the weights: made in seconds, so that mistakes show before the long work."""
+
+    config: Config
+    pair: Pair
+    prompts: list[PromptPair]
+    problems: list[Problem]
+    """Evaluation problems; empty without an `eval` section."""
+
+
+def prepare(config: Config) -> Plan:
+    """Check models, tokenizers and data. Raises `UserError` with one sentence if something does not fit."""
+    tracking.check(config)
+    pair = open_pair(config)
+    for line in pair.describe():
+        say(line)
+    train = tasks.load(config.data, "train", need_answer=False)
+    problems = tasks.load(config.eval, "eval", need_answer=True) if config.eval else []
+    problems, shared = tasks.disjoint(train, problems)
+    if shared:
+        say(f"{shared} evaluation problems also occur among the training prompts and are left out.")
+    if config.eval and not problems:
+        raise UserError("Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split.")
+    sides = [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
+    order = np.random.default_rng(config.run.seed).permutation(len(train))
+    needed = config.optim.steps * config.rollout.prompts_per_step
+    kept, left_out = prompts.keep_short((train[i] for i in order), sides, config.data.max_prompt_tokens, needed)
+    if left_out:
+        say(f"{left_out} prompts are longer than {config.data.max_prompt_tokens} tokens and are left out.")
+    rendered = [PromptPair(p, *(prompts.render(t, c, p.question) for t, c in sides)) for p in kept]
+    return Plan(config, pair, rendered, problems)
+
+
+def train(config: Config, run: RunDir, fresh: bool = False) -> None:
+    """Train to the last step, resuming what is there. Raises `UserError`, or `RunStopped` when interrupted."""
+    plan = prepare(config)
+    device = models.resolve_device(config.run.device)
+    with run.locked():
+        run.start(config, str(device), fresh)
+        with interruptible() as interrupted:
+            distiller = build(plan, device)
+            done = resume(run, distiller)
+            if done == 0:
+                evaluate_now(plan, run, distiller, 0)
+            loop(plan, run, distiller, done, interrupted)
+
+
+def build(plan: Plan, device: torch.device) -> Distiller:
+    """Load both models and set up the optimiser."""
+    config, pair = plan.config, plan.pair
+    say(f"Loading {config.student.model} and {config.teacher.model} on {device}.")
+    student = models.load_student(config.student, device, pair.student_terminators, config.run.seed)
+    teacher = models.load_teacher(config.teacher, student, device, pair.teacher_terminators)
+    for lm in (student, teacher):
+        scoring.check_head(lm)
+    if config.optim.gradient_checkpointing:
+        student.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore
+    trained = [p for p in student.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.optim.weight_decay)
+    say(f"Training {sum(p.numel() for p in trained):,} of {sum(p.numel() for p in student.module.parameters()):,} weights.")
+    rollout = config.rollout
+    sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
+    events = pair.events(config.loss.merge_terminators)
+    return Distiller(config, student, teacher, events, sampler, optimizer, config.optim.micro_batch_tokens, say)
+
+
+def resume(run: RunDir, distiller: Distiller) -> int:
+    """Restore the newest checkpoint, if any; returns the number of steps done. Later lines of the logs are dropped."""
+    saved = run.checkpoints()
+    done = checkpoint.load(distiller.student, distiller.optimizer, saved[-1]) if saved else 0
+    if done:
+        say(f"Resuming {run.path} after step {done}.")
+    run.forget_after(done)
+    return done
+
+
+def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: list[int]) -> None:
+    """Steps `done` to the end."""
+    config, total = plan.config, plan.config.optim.steps
+    if done >= total:
+        say(f"{run.path} is complete ({total} steps).")
+    with tracking.trackers(config, run) as log, progress("Training", total, "step", done) as advance:
+        for index in range(done, total):
+            report = step(distiller, batch_of(plan, index), index, lr_at(index, config.optim))
+            record(run, distiller.student, report, index + 1, config.run.samples_every, log)
+            advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens")
+            last, stop = index + 1 == total, bool(interrupted)
+            due = config.eval and config.eval.every and (index + 1) % config.eval.every == 0 and not last
+            if last or stop or due or (index + 1) % config.run.checkpoint_every == 0:
+                checkpoint.save(run, distiller.student, distiller.optimizer, index + 1)
+            if stop and not last:
+                raise RunStopped(f"Stopped after step {index + 1}, saved in {run.path}; run the same command again to go on.")
+            if due:
+                evaluate_now(plan, run, distiller, index + 1)
+    evaluate_now(plan, run, distiller, total)
+
+
+def batch_of(plan: Plan, index: int) -> list[PromptPair]:
+    """The prompts of step `index`: the data in a new order in each pass, as a function of seed and step alone."""
+    size, count = plan.config.rollout.prompts_per_step, len(plan.prompts)
+    picked = []
+    for place in range(index * size, (index + 1) * size):
+        order = np.random.default_rng((plan.config.run.seed, place // count)).permutation(count)
+        picked.append(plan.prompts[order[place % count]])
+    return picked
+
+
+def lr_at(index: int, optim: OptimConfig) -> float:
+    """Learning rate of step `index` (from 0): linear warm-up that reaches the peak at its last step, then cosine to zero."""
+    assert optim.lr is not None
+    warmup = math.ceil(optim.warmup_ratio * optim.steps)
+    if index < warmup:
+        return optim.lr * (index + 1) / warmup
+    if optim.schedule == "constant":
+        return optim.lr
+    return optim.lr * 0.5 * (1 + math.cos(math.pi * (index - warmup) / max(1, optim.steps - warmup)))
+
+
+def record(run: RunDir, student: LM, report: StepReport, number: int, samples_every: int, log: Log) -> None:
+    """Write a step's metrics, and now and then some of its rollouts."""
+    rows = report.rollout.token_lists()
+    texts = prompts.decode(student.tokenizer, rows)
+    metrics = {**report.metrics, "response/repetitive": sum(map(repetitive, texts)) / len(texts)}
+    if number % samples_every == 0 or number == 1:
+        for i in range(min(SAMPLES_KEPT, len(texts))):
+            kl = [round(v, 4) for v in report.kl[i, : len(rows[i])].tolist()]
+            row = {"step": number, "problem": report.keys[i], "text": texts[i], "token_ids": rows[i], "reverse_kl": kl}
+            run.append(run.samples_file, row)
+    run.append(run.metrics_file, {"step": number, **metrics})
+    log(metrics, number)
+
+
+def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int) -> None:
+    """Evaluate the student after `number` steps (0: before), and the teacher once, unless that is done already."""
+    settings = plan.config.eval
+    if settings is None:
+        return
+    who: list[tuple[str, LM]] = [(f"step-{number:06d}", distiller.student)]
+    if settings.teacher:
+        who.append(("teacher", distiller.teacher))
+    for name, lm in who:
+        if run.evaluation(name) is None:
+            result = evaluate.evaluate(lm, plan.problems, settings, distiller.sampler.terminators, plan.config.run.seed, name)
+            run.save_evaluation(*result)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying; a second signal ends the process at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        say("Finishing this step, then saving; press Ctrl-C again to stop at once.")
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

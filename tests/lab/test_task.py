@@ -1,0 +1,117 @@
+"""The lab's task: solutions check, strategies differ when precedence matters, splits never meet."""
+
+import random
+
+import pytest
+
+from esr.lab.task import (
+    LARGEST,
+    LEVELS,
+    Problem,
+    boxed_answers,
+    execute,
+    is_correct,
+    make_problems,
+    parse_problem,
+    plan_of,
+    render,
+    split_of,
+    strategy_of,
+)
+
+STYLES = ("concise", "verbose")
+STRATEGIES = ("right", "wrong")
+PROBLEMS = [problem for level in LEVELS for problem in make_problems(100, level=level, seed=3)]
+
+
+def evaluate(expression: str) -> int:
+    """Python's own arithmetic, as the reference."""
+    return eval(expression, {"__builtins__": {}})
+
+
+def test_answer_is_pythons_value() -> None:
+    for problem in PROBLEMS:
+        assert problem.answer == evaluate(problem.expression)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_right_strategy_checks_and_wrong_one_does_not(style: str) -> None:
+    rng = random.Random(0)
+    for problem in PROBLEMS:
+        assert is_correct(problem, render(problem, strategy="right", style=style, rng=rng))
+        assert not is_correct(problem, render(problem, strategy="wrong", style=style, rng=rng))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_strategies_agree_when_precedence_does_not_matter(style: str) -> None:
+    problem = parse_problem("2*3+4-5")
+    assert not problem.decisive
+    assert is_correct(problem, render(problem, strategy="wrong", style=style, rng=random.Random(0)))
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_plan_is_recognised(style: str, strategy: str) -> None:
+    rng = random.Random(1)
+    for problem in PROBLEMS:
+        assert plan_of(render(problem, strategy=strategy, style=style, rng=rng)) == (style, strategy)
+
+
+def test_first_plan_counts() -> None:
+    assert strategy_of("Left to right. No: Products first.") == "wrong"
+    assert strategy_of("Products") is None
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_step_is_sound(strategy: str) -> None:
+    for problem in PROBLEMS:
+        steps = execute(problem, strategy)
+        assert len(steps) == len(problem.operators)
+        assert all(evaluate(step.operation) == step.value for step in steps)
+        assert all(abs(step.value) <= LARGEST[strategy] for step in steps)
+        if strategy == "right":
+            assert {evaluate(step.rest) for step in steps} == {problem.answer}
+
+
+def test_slips_are_carried_to_a_wrong_answer() -> None:
+    rng = random.Random(2)
+    slipped = [render(problem, rng=rng, slip=1.0) for problem in PROBLEMS]
+    right = [is_correct(problem, text) for problem, text in zip(PROBLEMS, slipped, strict=True)]
+    assert sum(right) < 0.1 * len(right)
+    assert all(len(boxed_answers(text)) == 1 for text in slipped)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_splits_are_disjoint(level: str) -> None:
+    splits = {split: set(make_problems(200, split=split, level=level)) for split in ("train", "dev", "test")}
+    assert not (splits["train"] & splits["test"] or splits["train"] & splits["dev"] or splits["dev"] & splits["test"])
+    assert all(split_of(problem) == split for split, problems in splits.items() for problem in problems)
+
+
+def test_problems_are_deterministic_and_distinct() -> None:
+    once, again = make_problems(300, split="test", seed=5), make_problems(300, split="test", seed=5)
+    assert once == again
+    assert len(set(once)) == 300
+    assert once != make_problems(300, split="test", seed=6)
+
+
+def test_rendering_is_deterministic() -> None:
+    problem = Problem((2, 3, 4), "+*")
+    first, second = (render(problem, style="verbose", rng=random.Random(9)) for _ in range(2))
+    assert first == second
+
+
+def test_question_round_trips() -> None:
+    assert all(parse_problem(problem.question) == problem for problem in PROBLEMS)
+    with pytest.raises(ValueError, match="no expression"):
+        parse_problem("Compute nothing.")
+
+
+def test_verbose_solutions_are_long_with_a_tail() -> None:
+    rng = random.Random(4)
+    lengths = {
+        style: sorted(len(render(problem, style=style, rng=rng)) for problem in make_problems(500)) for style in STYLES
+    }
+    assert 60 < lengths["concise"][250] < 100
+    assert 350 < lengths["verbose"][250] < 550
+    assert lengths["verbose"][-5] > 1.4 * lengths["verbose"][250]

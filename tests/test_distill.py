@@ -7,7 +7,7 @@ import torch
 from conftest import make_lm
 
 from esr import distill, prompts
-from esr.config import validate
+from esr.configfile import validate
 from esr.distill import Batch, Distiller, PromptPair, gradient, step
 from esr.errors import RunStopped, UserError
 from esr.events import EventSpace

@@ -18,7 +18,7 @@ Advance = Callable[..., None]
 
 def say(message: str) -> None:
     """One line for the user."""
-    console.print(message, markup=False)
+    console.print(message, markup=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

@@ -194,12 +194,12 @@ def _gym_answer(found: str, oracle: str) -> str:
 
 
 def _gym_unboxed(text: str, oracle: str) -> str:
-    """What follows the last "Answer:", else the last line, or for a number all of the text."""
-    marks = list(_ANSWER.finditer(text))
+    """What follows the last "Answer:" (a number in the line that follows), else the last line (number) of the text."""
+    numeric, marks = _NUMBER.fullmatch(oracle), list(_ANSWER.finditer(text))
     if marks:
-        return _gym_answer(text[marks[-1].end() :].partition("</answer>")[0], oracle)
-    lines = text.strip().splitlines() or [""]
-    return _gym_answer(text[-TAIL:] if _NUMBER.fullmatch(oracle) else lines[-1], oracle)
+        rest = text[marks[-1].end() :].partition("</answer>")[0].strip("* \n")
+        return _gym_answer(rest.partition("\n")[0] if numeric else rest, oracle)
+    return _gym_answer(text[-TAIL:] if numeric else text.strip().rpartition("\n")[2], oracle)
 
 
 Judged = tuple[bool | None, str | None]

@@ -1,6 +1,7 @@
 """Loading student and teacher: hub ids, local directories, GGUF files, adapters, and the lab's models."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -15,6 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from esr.config import ModelConfig, StudentConfig
 from esr.errors import UserError
+
+transformers.utils.logging.disable_progress_bar()
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 STUDENT = "default"
 TEACHER = "teacher"
@@ -175,7 +179,7 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
         options["attn_implementation"] = config.attention
     if not config.gguf_file:
         options["use_safetensors"] = True
-    with explained(config.model), quiet_loading():
+    with explained(config.model):
         model = AutoModelForCausalLM.from_pretrained(location(config.model), **options)
     if config.gguf_file:
         model.hf_quantizer = None
@@ -214,7 +218,7 @@ def load_student(config: StudentConfig, device: torch.device, terminators: tuple
         else:
             torch.manual_seed(seed)
             module = peft.get_peft_model(module, _lora(config), adapter_name=STUDENT)  # type: ignore[arg-type]
-    return LM(module, load_tokenizer(config), config, terminators, STUDENT)
+    return LM(module.eval(), load_tokenizer(config), config, terminators, STUDENT)
 
 
 def _lora(config: StudentConfig) -> peft.LoraConfig:
@@ -244,16 +248,3 @@ def shares_base(teacher: ModelConfig, student: ModelConfig) -> bool:
     same = ("model", "revision", "gguf_file", "dtype", "attention", "trust_remote_code")
     frozen = isinstance(student, StudentConfig) and student.train == "lora"
     return frozen and all(getattr(teacher, name) == getattr(student, name) for name in same)
-
-
-@contextlib.contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Silence transformers' weight-loading bars; ours tell the phase."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        transformers.logging.enable_progress_bar()

@@ -22,7 +22,8 @@ from typing import IO, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from esr import __version__
-from esr.config import Config, validate
+from esr.config import Config
+from esr.configfile import validate
 from esr.errors import UserError
 from esr.results import FORMAT_VERSION, Evaluation, Sample
 

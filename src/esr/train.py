@@ -66,12 +66,22 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     device = models.resolve_device(config.run.device)
     with run.locked():
         run.start(config, str(device), fresh)
+        if complete(run, config):
+            say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
+            return
         with interruptible() as interrupted:
             distiller = build(plan, device)
             done = resume(run, distiller)
             if done == 0:
                 evaluate_now(plan, run, distiller, 0)
             loop(plan, run, distiller, done, interrupted)
+
+
+def complete(run: RunDir, config: Config) -> bool:
+    """Whether the last checkpoint and the evaluation after it are there."""
+    last = f"step-{config.optim.steps:06d}"
+    evaluated = config.eval is None or (run.evaluation(last) and (run.evaluation("teacher") or not config.eval.teacher))
+    return bool(evaluated) and any(p.name == last for p in run.checkpoints())
 
 
 def build(plan: Plan, device: torch.device) -> Distiller:
@@ -106,8 +116,6 @@ def resume(run: RunDir, distiller: Distiller) -> int:
 def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: list[int]) -> None:
     """Steps `done` to the end."""
     config, total = plan.config, plan.config.optim.steps
-    if done >= total:
-        say(f"{run.path} is complete ({total} steps).")
     with tracking.trackers(config, run) as log, progress("Training", total, "step", done) as advance:
         for index in range(done, total):
             report = step(distiller, batch_of(plan, index), index, lr_at(index, config.optim))

@@ -77,13 +77,13 @@ def test_slips_are_carried_to_a_wrong_answer() -> None:
     rng = random.Random(2)
     slipped = [render(problem, rng=rng, slip=1.0) for problem in PROBLEMS]
     right = [is_correct(problem, text) for problem, text in zip(PROBLEMS, slipped, strict=True)]
-    assert sum(right) < 0.1 * len(right)
+    assert sum(right) < 0.2 * len(right)
     assert all(len(boxed_answers(text)) == 1 for text in slipped)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_splits_are_disjoint(level: str) -> None:
-    splits = {split: set(make_problems(200, split=split, level=level)) for split in ("train", "dev", "test")}
+    splits = {split: set(make_problems(60, split=split, level=level)) for split in ("train", "dev", "test")}
     assert not (splits["train"] & splits["test"] or splits["train"] & splits["dev"] or splits["dev"] & splits["test"])
     assert all(split_of(problem) == split for split, problems in splits.items() for problem in problems)
 
@@ -93,6 +93,11 @@ def test_problems_are_deterministic_and_distinct() -> None:
     assert once == again
     assert len(set(once)) == 300
     assert once != make_problems(300, split="test", seed=6)
+
+
+def test_an_exhausted_split_is_refused() -> None:
+    with pytest.raises(ValueError, match="fewer than"):
+        make_problems(1000, split="test", level="easy")
 
 
 def test_rendering_is_deterministic() -> None:

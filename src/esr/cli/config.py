@@ -9,7 +9,8 @@ from pydantic_core import PydanticUndefined
 from rich.table import Table
 
 from esr.cli import show
-from esr.config import Config, Section, load
+from esr.config import Config, Section
+from esr.configfile import load
 
 
 def config(

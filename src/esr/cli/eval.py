@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from esr import config as configuration
+from esr import configfile
+from esr.config import Config
 from esr.cli import show
 from esr.errors import UserError
 from esr.results import Evaluation
@@ -35,15 +36,15 @@ def evaluate(
         show.evaluation_table([result], [])
 
 
-def target(path: Path, overrides: list[str]) -> tuple[RunDir, configuration.Config]:
+def target(path: Path, overrides: list[str]) -> tuple[RunDir, Config]:
     """The run directory and settings that the user means."""
     wrong = [o for o in overrides if not o.startswith(("eval.", "run.device="))]
     if wrong and path.is_dir():
         raise UserError(f"{wrong[0]}: only eval.* and run.device can be changed when a run is evaluated.")
     if path.is_dir():
         directory = open_run(path)
-        return directory, configuration.load(path / "config.json", overrides)
-    settings = configuration.load(path, overrides)
+        return directory, configfile.load(path / "config.json", overrides)
+    settings = configfile.load(path, overrides)
     return RunDir(settings.run.dir or Path("runs") / path.stem), settings
 
 
@@ -60,7 +61,7 @@ def evaluation_name(directory: RunDir, who: str) -> str:
     return find_checkpoint(directory, int(who) if who.isdigit() else None).name
 
 
-def slug(settings: configuration.Config) -> str:
+def slug(settings: Config) -> str:
     """A short file-name part that tells evaluations with other settings apart."""
     import hashlib
     import re
@@ -70,7 +71,7 @@ def slug(settings: configuration.Config) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", settings.eval.source).strip("-")[-40:] + "-" + digest
 
 
-def measure(directory: RunDir, settings: configuration.Config, who: str, name: str) -> Evaluation:
+def measure(directory: RunDir, settings: Config, who: str, name: str) -> Evaluation:
     """Load the one model that is needed, evaluate it, keep the record."""
     from esr import evaluate, models, tasks
     from esr.export import find_checkpoint, load_trained

@@ -1,6 +1,7 @@
 """Tables for people and JSON for machines. Results go to stdout."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,9 @@ from esr.console import duration
 from esr.results import Difference, Estimate, Evaluation
 from esr.rundir import RunDir, finite
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False)
+if not out.is_terminal:
+    out.width = 120
 
 
 def emit(value: Any) -> None:
@@ -36,20 +39,29 @@ def run_summary(run: RunDir, as_json: bool) -> None:
             "evaluations": [e.model_dump() for e in evaluations], "differences": [d.model_dump() for d in changes],
         })  # fmt: skip
         return
-    if evaluations:
-        evaluation_table(evaluations, changes)
+    for group in grouped(evaluations):
+        evaluation_table(group, changes)
     if rows:
         seconds = sum(r["time/step"] for r in rows)
         peak = max(r["memory/peak_gib"] for r in rows)
         out.print(
             f"{len(rows)} steps in {duration(seconds)} ({seconds / len(rows):.1f} s a step), peak memory {peak:.1f} GiB, "
-            f"last loss {rows[-1]['loss']:.3f}. Everything is in {run.path}.", markup=False,
+            f"loss {rows[0]['loss']:.3f} at the first step and {rows[-1]['loss']:.3f} at the last. Everything is in {run.path}.",
+            markup=False, soft_wrap=True,
         )  # fmt: skip
 
 
 def ordered(evaluations: list[Evaluation]) -> list[Evaluation]:
     """Before, after, teacher: by step, the teacher last."""
     return sorted(evaluations, key=lambda e: (not e.name.startswith("step-"), e.name))
+
+
+def grouped(evaluations: list[Evaluation]) -> list[list[Evaluation]]:
+    """Evaluations that can be compared: of one task with one setting."""
+    groups: dict[str, list[Evaluation]] = {}
+    for e in evaluations:
+        groups.setdefault(json.dumps([e.task, e.settings], sort_keys=True), []).append(e)
+    return list(groups.values())
 
 
 def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
@@ -64,20 +76,39 @@ def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
     return [evaluate.difference(run.samples(e.name), reference, e.name, base.name) for e in others]
 
 
+def title(name: str) -> str:
+    """How people call an evaluation: `before`, `step 200`, `teacher`."""
+    name = name.partition("@")[0]
+    if name == "step-000000":
+        return "before"
+    return f"step {int(name[5:])}" if name[5:].isdigit() else name
+
+
 def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -> None:
-    """Accuracy by last, first and any answer, with intervals; how responses end; and the paired difference."""
-    first = evaluations[0]
-    table = Table(title=f"{first.task}: {first.problems} problems x {first.samples} responses; percent, 95% interval by problem")
-    for name in ("model", f"avg@{first.samples}", "change, paired", f"pass@{first.samples}", f"maj@{first.samples}", "first / any answer", "finished", "avg if finished", "repetitive", "tokens p50 (p90)"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    by_name = {d.name: d for d in changes}
+    """One column for each model: accuracy by last, first and any answer, with intervals, and how responses end."""
+    first, by_name = evaluations[0], {d.name: d.avg for d in changes}
+    k = first.samples
+    rows: list[tuple[str, Callable[[Evaluation], str]]] = [
+        (f"accuracy (avg@{k})", lambda e: pct(e.avg)),
+        ("change, paired", lambda e: pct(by_name.get(e.name), sign=True)),
+        (f"pass@{k}", lambda e: pct(e.pass_at_k)),
+        (f"maj@{k}", lambda e: pct(e.maj)),
+        ("by the first answer", lambda e: pct(e.avg_first)),
+        ("by any answer", lambda e: pct(e.avg_any)),
+        ("finished", lambda e: pct(e.finish_rate)),
+        ("accuracy if finished", lambda e: pct(e.avg_given_finish)),
+        ("repetitive", lambda e: pct(e.repetition_rate)),
+        ("right strategy", lambda e: pct(e.strategy_rate)),
+        ("tokens, p10 / p50 / p90", lambda e: " / ".join(f"{e.tokens[q]:.0f}" for q in ("p10", "p50", "p90"))),
+    ]
+    table = Table(title=f"{first.task}: {first.problems} problems x {k} responses; percent [95% interval by problem]", title_justify="left")
+    table.add_column("")
     for e in evaluations:
-        change = by_name.get(e.name)
-        table.add_row(
-            e.name, pct(e.avg), pct(change.avg, sign=True) if change else "-", pct(e.pass_at_k), pct(e.maj),
-            f"{100 * e.avg_first.value:.1f} / {100 * e.avg_any.value:.1f}", f"{100 * e.finish_rate.value:.1f}", pct(e.avg_given_finish),
-            f"{100 * e.repetition_rate.value:.1f}", f"{e.tokens['p50']:.0f} ({e.tokens['p90']:.0f})",
-        )  # fmt: skip
+        table.add_column(title(e.name), justify="right")
+    for name, cell in rows:
+        cells = [cell(e) for e in evaluations]
+        if any(c != "-" for c in cells):
+            table.add_row(name, *cells)
     out.print(table)
     failures = sum(e.grader_failures for e in evaluations)
     if failures:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from esr.cli import show
-from esr.config import load
+from esr.configfile import load
 from esr.rundir import RunDir
 
 

@@ -21,7 +21,6 @@ from esr.lab.recipes import RECIPES, Recipe
 from esr.lab.task import Problem, render, stream_problems
 from esr.lab.tokenizer import make_tokenizer
 
-BATCH_TOKENS = 8192  # padded tokens of one optimiser step
 BLOCK = 512  # solutions that are sorted by length together, so that a batch wastes little padding
 LOG_EVERY, SAVE_EVERY = 20, 200  # steps
 IGNORED = -100
@@ -98,12 +97,12 @@ def schedule(step: int, steps: int, floor: float) -> float:
 
 
 def stream_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (ids, labels), both (B, T), right-padded; B x T stays near BATCH_TOKENS. Deterministic."""
+    """Endless batches (ids, labels), both (B, T), right-padded; B x T stays below ``batch_tokens``. Deterministic."""
     rng = random.Random(f"lab/{recipe.seed}")
     problems = {level: stream_problems(level=level, seed=rng.randrange(2**32)) for level in sorted(set(recipe.levels))}
     while True:
         block = [encode(next(problems[rng.choice(recipe.levels)]), recipe, tokenizer, rng) for _ in range(BLOCK)]
-        batches = list(cut(sorted(block, key=lambda pair: len(pair[0]))))
+        batches = list(cut(sorted(block, key=lambda pair: len(pair[0])), recipe.batch_tokens))
         rng.shuffle(batches)
         yield from (pad(batch, tokenizer.pad_token_id) for batch in batches)
 
@@ -130,11 +129,11 @@ def prompt_ids(problem: Problem, tokenizer: PreTrainedTokenizerFast) -> list[int
     return tokenizer.encode(text, add_special_tokens=False)
 
 
-def cut(pairs: list[tuple[list[int], int]]) -> Iterator[list[tuple[list[int], int]]]:
-    """Split solutions sorted by length into batches of at most BATCH_TOKENS padded tokens."""
+def cut(pairs: list[tuple[list[int], int]], tokens: int) -> Iterator[list[tuple[list[int], int]]]:
+    """Split solutions sorted by length into batches of at most ``tokens`` padded tokens."""
     batch: list[tuple[list[int], int]] = []
     for pair in pairs:
-        if batch and len(pair[0]) * (len(batch) + 1) > BATCH_TOKENS:
+        if batch and len(pair[0]) * (len(batch) + 1) > tokens:
             yield batch
             batch = []
         batch.append(pair)

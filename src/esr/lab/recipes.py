@@ -22,6 +22,7 @@ class Recipe:
     slip: float = 0.0  # chance that an operation in the data is miscalculated
     levels: tuple[str, ...] = ("easy", "medium", "medium", "hard")
     steps: int = 1000
+    batch_tokens: int = 4096  # padded tokens of one optimiser step
     rate: float = 2e-3  # peak learning rate
     floor: float = 0.02  # last learning rate, as a share of the peak
     shipped: bool = True
@@ -30,11 +31,23 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "trunk-2": Recipe(
-        about="second generation, pretrained on both styles and both strategies; parent of the models named -2",
+        about="The second generation, pretrained on both styles and both strategies.",
         chat_format="text",
         concise=0.65,
         steps=1300,
+        batch_tokens=8192,
         floor=0.5,
         shipped=False,
+    ),
+    "base-1": Recipe(
+        about="Base student of the first generation: no chat format, its own terminator, mostly concise, often wrong.",
+        chat_format="text",
+        width=128,
+        layers=3,
+        concise=0.9,
+        right=0.4,
+        slip=0.02,
+        steps=1600,
+        seed=1,
     ),
 }

@@ -22,6 +22,8 @@ LEVELS: dict[str, tuple[int, ...]] = {"easy": (3,), "medium": (4, 5), "hard": (5
 LARGEST = {"right": 99, "wrong": 199}  # no intermediate value of a strategy is larger than this in size
 BUCKETS = 20  # expressions are hashed into this many; 0 and 1 are the test split, 2 and 3 the dev split
 
+PATIENCE = 50  # draws per wanted problem, before a split counts as exhausted
+
 PLANS: dict[tuple[Style, Strategy], tuple[str, ...]] = {
     ("concise", "right"): ("Products first.", "Multiply before adding."),
     ("concise", "wrong"): ("Left to right.", "In the order written."),
@@ -94,9 +96,11 @@ def make_problems(count: int, *, split: Split = "train", level: str = "medium", 
     """``count`` different problems of a split; the same arguments give the same list, and splits never share one."""
     stream = stream_problems(split=split, level=level, seed=seed)
     chosen: dict[Problem, None] = {}
-    while len(chosen) < count:
+    for _ in range(PATIENCE * count):
         chosen.setdefault(next(stream))
-    return list(chosen)
+        if len(chosen) == count:
+            return list(chosen)
+    raise ValueError(f"split {split!r} of level {level!r} has fewer than {count} different problems")
 
 
 def stream_problems(*, split: Split = "train", level: str = "medium", seed: int = 0) -> Iterator[Problem]:

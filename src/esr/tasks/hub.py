@@ -1,0 +1,108 @@
+"""Problems from data sets on the Hugging Face hub."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from esr.config import TaskConfig
+from esr.errors import UserError
+from esr.results import Problem
+from esr.tasks.rows import Row, to_problems
+
+PROBE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set lies on the hub, and how its columns are called."""
+
+    id: str
+    subset: str | None
+    train: str | None
+    """Split with training prompts, if it has one."""
+    test: str
+    question: str
+    answer: str
+
+
+NAMED = {
+    "math500": Source("HuggingFaceH4/MATH-500", None, None, "test", "problem", "answer"),
+    "gsm8k": Source("openai/gsm8k", "main", "train", "test", "question", "answer"),
+    "aime24": Source("HuggingFaceH4/aime_2024", None, None, "train", "problem", "answer"),
+    "aime25": Source("math-ai/aime25", None, None, "test", "problem", "answer"),
+}
+"""The named tasks. The only split of aime24 is called train; it is the whole test."""
+
+
+def problems(task: TaskConfig, purpose: Literal["train", "eval"], need_answer: bool) -> list[Problem]:
+    """The problems of a split; the task's `subset` and `split` go before the defaults of a named task.
+
+    Raises `UserError`, within seconds, for a hub that cannot be reached where there is no cached copy, and for an
+    unknown data set, subset, split or column.
+    """
+    source = NAMED.get(task.source) or Source(task.source, None, "train", "test", task.question, task.answer)
+    split = task.split or (source.train if purpose == "train" else source.test)
+    if split is None:
+        raise UserError(f"{task.source} is a test set without training prompts; set `data.source` to another data set.")
+    rows = _rows(source.id, task.subset or source.subset, split)
+    where = f"{source.id} (split {split})"
+    return to_problems(rows, where, task.source, source.question, source.answer if need_answer else None)
+
+
+def _rows(name: str, subset: str | None, split: str) -> Iterator[Row]:
+    """The rows of a split, from the hub or, where it cannot be reached, from the local cache."""
+    import datasets
+
+    trouble = _probe(name)
+    try:
+        with _offline() if trouble else nullcontext():
+            table = datasets.load_dataset(name, subset, split=split)
+    except Exception as error:  # the library raises many kinds
+        if trouble:
+            raise UserError(
+                f"Data set {name} cannot be reached on the hub ({trouble}) and is not in the local cache;"
+                " check the connection, or set the task's `source` to a local .jsonl or .parquet file."
+            ) from None
+        reason = " ".join(str(error).split())[:300].rstrip(".")
+        raise UserError(f"Data set {name} cannot be loaded: {reason}. Check the task's `subset` and `split`.") from None
+    for number, row in enumerate(table, 1):
+        yield f"row {number}", row
+
+
+def _probe(name: str) -> str:
+    """Why the hub cannot be reached, or "" if it can: one request, since `load_dataset` tries for half a minute.
+
+    Raises `UserError` if the hub answers that there is no such data set, or that it is not for this user.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        huggingface_hub.HfApi().dataset_info(name, timeout=PROBE_SECONDS)
+    except errors.GatedRepoError:
+        raise UserError(f"Data set {name} is gated; ask for access on its page, then run `hf auth login`.") from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(f"There is no data set {name} on the hub (or it is private: `hf auth login`).") from None
+    except Exception as error:  # whichever HTTP client the library uses
+        return " ".join(str(error).split())[:120] or type(error).__name__
+    return ""
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Let `datasets` use its cache at once, without the retries that it makes for a hub that does not answer."""
+    import datasets
+    from huggingface_hub import constants
+
+    modules: tuple[Any, ...] = (constants, datasets.config)
+    before = [module.HF_HUB_OFFLINE for module in modules]
+    try:
+        for module in modules:
+            module.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for module, value in zip(modules, before, strict=True):
+            module.HF_HUB_OFFLINE = value

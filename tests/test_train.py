@@ -1,0 +1,215 @@
+"""The loop: resume, interruption, fresh starts, and what a run leaves behind. Through the real command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import make_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from esr import checkpoint, models, train
+from esr.cli.main import run as esr
+from esr.config import OptimConfig
+from esr.configfile import load
+from esr.rundir import RunDir
+
+TIMING = ("time/", "memory/")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, pair_dir) -> Path:
+    """A working directory with a config of six steps and evaluation of three problems."""
+    monkeypatch.chdir(tmp_path)
+    tree = {
+        "student": {"model": str(pair_dir / "student")},
+        "teacher": {"model": str(pair_dir / "teacher")},
+        "data": {"source": str(pair_dir / "prompts.jsonl")},
+        "rollout": {"prompts_per_step": 3, "max_new_tokens": 12},
+        "optim": {"steps": 6, "lr": 0.01},
+        "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "samples_every": 2},
+    }
+    Path("c.yaml").write_text(yaml.safe_dump(tree))
+    return tmp_path
+
+
+def rows(run: str) -> list[dict]:
+    found = RunDir(run).metrics()
+    return [{k: v for k, v in row.items() if not k.startswith(TIMING)} for row in found]
+
+
+def weights(run: str) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(RunDir(run).checkpoints()[-1] / "adapter" / "adapter_model.safetensors")
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "esr.cli.main", "train", "c.yaml", *arguments], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_steps(run: str, count: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while len(RunDir(run).metrics()) < count:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(home):
+    """SIGKILL at an arbitrary instant, several times over; metrics, rollouts and weights equal the uninterrupted run's."""
+    assert esr(["train", "c.yaml", "run.dir=whole", "optim.steps=8"]) == 0
+    for kill_after in (1, 4, 5):
+        process = start("run.dir=killed", "optim.steps=8")
+        wait_for_steps("killed", kill_after, process)
+        time.sleep(0.03)
+        process.kill()
+        process.communicate()
+    assert esr(["train", "c.yaml", "run.dir=killed", "optim.steps=8"]) == 0
+    assert rows("killed") == rows("whole")
+    assert Path("killed/samples.jsonl").read_text() == Path("whole/samples.jsonl").read_text()
+    assert all(torch.equal(value, weights("killed")[name]) for name, value in weights("whole").items())
+
+
+def test_full_fine_tuning_resumes_exactly_too(home):
+    options = ["student.train=full", "optim.steps=4"]
+    assert esr(["train", "c.yaml", "run.dir=whole", *options]) == 0
+    assert esr(["train", "c.yaml", "run.dir=parts", *options]) == 0
+    last = RunDir("parts").checkpoints()[-1]
+    for file in sorted(last.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    last.rmdir()
+    assert esr(["train", "c.yaml", "run.dir=parts", *options]) == 0
+    assert rows("parts") == rows("whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(home, number):
+    process = start("optim.steps=300", "run.checkpoint_every=300")
+    wait_for_steps("run", 2, process)
+    os.kill(process.pid, number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    done = len(rows("run"))
+    assert f"Stopped after step {done}" in errors
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    assert RunDir("run").checkpoints()[-1].name == f"step-{done:06d}"
+
+
+def test_a_complete_run_is_left_alone(home, capsys):
+    assert esr(["train", "c.yaml"]) == 0
+    before = Path("run/metrics.jsonl").read_bytes()
+    assert esr(["train", "c.yaml"]) == 0
+    assert Path("run/metrics.jsonl").read_bytes() == before
+    assert "complete (6 steps)" in capsys.readouterr().err
+
+
+def test_fresh_moves_the_old_run_aside(home):
+    assert esr(["train", "c.yaml", "optim.steps=1"]) == 0
+    old = Path("run/metrics.jsonl").read_bytes()
+    assert esr(["train", "c.yaml", "optim.steps=2", "--fresh"]) == 0
+    assert Path("run~1/metrics.jsonl").read_bytes() == old
+    assert len(rows("run")) == 2
+
+
+def test_another_configuration_is_refused_and_nothing_is_written_over(home, capsys):
+    assert esr(["train", "c.yaml", "optim.steps=1"]) == 0
+    before = {f: f.read_bytes() for f in Path("run").rglob("*") if f.is_file()}
+    assert esr(["train", "c.yaml", "optim.steps=2"]) == 2
+    assert "optim.steps: 1 -> 2" in capsys.readouterr().err
+    assert {f: f.read_bytes() for f in Path("run").rglob("*") if f.is_file()} == before
+
+
+def test_a_second_process_is_kept_out(home, capsys):
+    with RunDir("run").locked():
+        assert esr(["train", "c.yaml"]) == 2
+    assert "in use by another esr process" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(home, capsys):
+    """A teacher that breaks for one token: the run stops at its first occurrence and says where."""
+    broken = make_model(2)
+    broken.model.embed_tokens.weight[20:30] = float("nan")
+    broken.save_pretrained("broken")
+    AutoTokenizer.from_pretrained(load("c.yaml").teacher.model).save_pretrained("broken")
+    code = esr(["train", "c.yaml", "teacher.model=./broken", "run.checkpoint_every=1"])
+    assert code == 1
+    assert "is not finite: response to problem" in capsys.readouterr().err
+    assert len(RunDir("run").checkpoints()) == len(rows("run"))
+
+
+def test_evaluation_before_and_after_with_a_paired_difference(home, capsys):
+    problems = "".join(f'{{"q": "what is {i} times 3?", "a": "{3 * i}"}}\n' for i in range(3))
+    Path("q.jsonl").write_text(problems)
+    options = ["eval={source: q.jsonl, question: q, answer: a, samples: 2, max_new_tokens: 24, every: 3}", "--json"]
+    assert esr(["train", "c.yaml", *options]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [e["name"] for e in result["evaluations"]] == ["step-000000", "step-000003", "step-000006", "teacher"]
+    assert {d["reference"] for d in result["differences"]} == {"step-000000"}
+    assert all(e["problems"] == 3 and e["samples"] == 2 for e in result["evaluations"])
+    before, after = (RunDir("run").samples(name) for name in ("step-000000", "step-000006"))
+    assert [(s.problem, s.sample) for s in before] == [(s.problem, s.sample) for s in after]
+
+
+def test_a_teacher_on_the_students_base_shares_its_weights(home):
+    """An adapter as teacher: one copy of the base, and the same losses as with two."""
+    assert esr(["train", "c.yaml", "run.dir=first", "optim.steps=2"]) == 0
+    adapter = RunDir("first").checkpoints()[-1] / "adapter"
+    config = load("c.yaml")
+    shared = ["teacher.model=" + config.student.model, f"teacher.adapter={adapter}", "optim.steps=3"]
+    assert esr(["train", "c.yaml", "run.dir=shared", *shared]) == 0
+    plan = train.prepare(load("c.yaml", shared))
+    distiller = train.build(plan, torch.device("cpu"))
+    assert distiller.teacher.module is distiller.student.module
+    assert esr(["train", "c.yaml", "run.dir=apart", *shared, "teacher.attention=sdpa"]) == 0
+    together, apart = rows("shared"), rows("apart")
+    assert [r["loss"] for r in together] == pytest.approx([r["loss"] for r in apart], rel=1e-4)
+    assert together[0]["loss"] > 1e-3
+
+
+def test_exported_model_loads_with_plain_transformers_and_says_the_same(home):
+    assert esr(["train", "c.yaml"]) == 0
+    assert esr(["export", "run", "out"]) == 0
+    config = load("run/config.json")
+    student = models.load_student(config.student, torch.device("cpu"), (2,), 42)
+    ids = torch.arange(6, 20)[None]
+    untrained = student.causal_lm(ids).logits
+    checkpoint.load_weights(student, RunDir("run").checkpoints()[-1])
+    with student.running():
+        expected = student.module(ids).logits
+    plain = AutoModelForCausalLM.from_pretrained("out")
+    assert torch.allclose(plain(ids).logits, expected, atol=1e-4)
+    assert not torch.allclose(untrained, expected, atol=1e-3)
+    card = Path("out/README.md").read_text()
+    assert "early-stop length N | 12" in card
+    assert esr(["export", "run", "adapter", "--adapter", "--step", "4"]) == 0
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= {p.name for p in Path("adapter").iterdir()}
+
+
+def test_the_learning_rate_by_hand():
+    optim = OptimConfig(steps=10, lr=1.0, warmup_ratio=0.2)
+    got = [train.lr_at(i, optim) for i in range(10)]
+    assert got[:3] == [0.5, 1.0, 1.0]
+    assert got[6] == pytest.approx(0.5)
+    assert got == sorted(got[:2]) + sorted(got[2:], reverse=True)
+    assert train.lr_at(9, OptimConfig(steps=10, lr=1.0, schedule="constant", warmup_ratio=0)) == 1.0
+
+
+def test_each_pass_over_the_data_has_every_prompt_once(home):
+    plan = train.prepare(load("c.yaml", ["rollout.prompts_per_step=4", "optim.steps=10"]))
+    seen = [p.problem.id for i in range(10) for p in train.batch_of(plan, i)]
+    assert len(set(seen[:20])) == len(set(seen[20:])) == 20
+    assert seen[:20] != seen[20:]
+
+
+def test_tensorboard_gets_the_metrics(home):
+    pytest.importorskip("tensorboard")
+    assert esr(["train", "c.yaml", "optim.steps=1", "run.trackers=[tensorboard]"]) == 0
+    assert list(Path("run").rglob("events.out.tfevents*"))

@@ -128,9 +128,8 @@ def _runs(pid: int) -> bool:
 
 def test_no_torch_comes_along() -> None:
     code = "import sys, esr.grading, esr.grading_worker as w; w._math(); w._gym(); assert 'torch' not in sys.modules"
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(Path(grading.__file__).parents[1])}
-    )
+    env = os.environ | {"PYTHONPATH": str(Path(grading.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
 
 
 def test_missing_reference_and_uneven_batch() -> None:
@@ -152,7 +151,8 @@ def test_missing_reference_and_uneven_batch() -> None:
         ("chain_sum", {"answer": "4", "metadata": {}}, "it is -4", False),
         ("chain_sum", {"answer": "4", "metadata": {}}, "no idea", False),
         ("chain_sum", {"answer": "4", "metadata": {}}, "", False),
-        ("fraction_simplification", {"answer": "1/2", "metadata": {"simplified_numerator": 1, "simplified_denominator": 2}},
+        ("fraction_simplification",
+         {"answer": "1/2", "metadata": {"simplified_numerator": 1, "simplified_denominator": 2}},
          r"\boxed{\frac{1}{2}}", True),
         ("leg_counting", {"answer": "12", "metadata": {}}, r"\boxed{12 \text{ legs}}", True),
         ("caesar_cipher", {"answer": "HELLO WORLD", "metadata": {}}, "I shift by 3.\nHELLO WORLD.", True),
@@ -209,10 +209,10 @@ def test_majority() -> None:
 
 def test_repetitive() -> None:
     rng = random.Random(0)
-    words = ["the", "sum", "of", "two", "is", "then", "we", "find", "so", "and", "number", "equals", "by", "each", "half"]
+    words = ["the", "sum", "of", "two", "is", "then", "we", "find", "so", "and", "number", "equals", "by", "half"]
     prose = " ".join(rng.choice(words) + rng.choice(["", ",", str(rng.randint(1, 99))]) for _ in range(400))
     steps = "\n".join(
-        f"Step {i}: {(a := rng.randint(1, 99))} + {(b := rng.randint(1, 99))} = {a + b}, which leaves {rng.randint(1, 999)}."
+        f"Step {i}: {(a := rng.randint(1, 99))} + {(b := rng.randint(1, 99))} = {a + b}, leaving {rng.randint(1, 999)}."
         for i in range(40)
     )
     assert not repetitive(prose)

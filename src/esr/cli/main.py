@@ -2,7 +2,6 @@
 
 import sys
 
-import click
 import typer
 
 from esr import __version__
@@ -29,24 +28,18 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run a command line; returns the exit code: 0 well, 1 stopped or failed, 2 the user's mistake, 130 interrupted."""
+    """Run a command line; returns the exit code: 0 well, 1 stopped before the end, 2 the user's mistake."""
     try:
-        result = app(arguments, standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        app(arguments, prog_name="esr")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
     except UserError as error:
         say(f"Error: {error}")
-        return 2
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        error.show(file=sys.stderr)
         return 2
     except RunStopped as stopped:
         say(str(stopped))
         return 1
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        say("Interrupted.")
-        return 130
+    return 0
 
 
 def main() -> None:

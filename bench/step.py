@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+PHASES = ("sync", "generate", "score", "train")
 
 
 def arguments() -> argparse.Namespace:
@@ -29,7 +30,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--full", type=int, default=400, help="length cap of full rollouts")
     parser.add_argument("--no-stop", action="store_true", help="ignore terminators")
     parser.add_argument("--trl-python", default=sys.executable, help="a Python that can import trl")
-    parser.add_argument("--trl-checkpointing", action="store_true", help="leave TRL's gradient checkpointing on (its default)")
+    parser.add_argument(
+        "--trl-checkpointing", action="store_true", help="leave TRL's gradient checkpointing on (its default)"
+    )
     parser.add_argument("--arms", default="esr,full,trl")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -54,7 +57,7 @@ def measure(args: argparse.Namespace, n: int) -> dict[str, Any]:
     middle = {key: statistics.median(row[key] for row in rows) for key in rows[0] if key in rows[-1]}
     return {
         "seconds": middle["time/step"],
-        **{phase: middle[f"time/{phase}"] for phase in ("sync", "generate", "score", "train")},
+        **{phase: middle[f"time/{phase}"] for phase in PHASES},
         "tokens": middle["tokens/generated"],
         "peak_gib": resident_peak() / 2**30 if distiller.student.device.type == "cpu" else middle["memory/peak_gib"],
     }
@@ -65,7 +68,9 @@ def prompts_file(args: argparse.Namespace, folder: str) -> Path:
     from esr import train
     from esr.configfile import load
 
-    plan = train.prepare(load(args.config, [f"rollout.prompts_per_step={args.batch}", f"optim.steps={args.steps + 1}", "eval=null"]))
+    plan = train.prepare(
+        load(args.config, [f"rollout.prompts_per_step={args.batch}", f"optim.steps={args.steps + 1}", "eval=null"])
+    )
     system = plan.config.student.system_prompt
     head = [{"role": "system", "content": system}] if system else []
     rows = [
@@ -86,7 +91,8 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any] | None:
     config = load(args.config)
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            args.trl_python, str(HERE / "trl_step.py"), "--student", config.student.model, "--teacher", config.teacher.model,
+            args.trl_python, str(HERE / "trl_step.py"),
+            "--student", config.student.model, "--teacher", config.teacher.model,
             "--steps", str(args.steps + 1), "--batch", str(args.batch), "--new-tokens", str(args.n),
             "--temperature", str(config.rollout.temperature), "--top-p", str(config.rollout.top_p), "--prompts", str(prompts_file(args, folder)),
         ] + ["--no-stop"] * args.no_stop + ["--gradient-checkpointing"] * args.trl_checkpointing  # fmt: skip
@@ -112,13 +118,20 @@ def main() -> None:
         else:
             print("trl is not installed for --trl-python; left out", file=sys.stderr)
     base = results.get("esr", next(iter(results.values())))
-    print(f"{'arm':6} {'s/step':>8} {'sync':>6} {'gen.':>7} {'score':>6} {'train':>7} {'tokens/s':>9} {'peak GiB':>9} {'time':>7} {'memory':>7}")
+    print_table(results, base)
+    settings = {key: getattr(args, key) for key in ("config", "batch", "n", "full", "steps", "no_stop")}
+    print(json.dumps({**settings, "arms": results}))
+
+
+def print_table(results: dict[str, dict[str, Any]], base: dict[str, Any]) -> None:
+    """Seconds, speed, memory, and ratios to `base`."""
+    heads = ("s/step", *PHASES, "tokens/s", "peak GiB", "time", "memory")
+    print(f"{'arm':6}" + "".join(f"{head:>10}" for head in heads))
     for arm, r in results.items():
-        phases = " ".join(f"{r[p]:{w}.2f}" if p in r else " " * (w - 1) + "-" for p, w in zip(("sync", "generate", "score", "train"), (6, 7, 6, 7)))
-        speed = f"{r['tokens'] / r['seconds']:9.1f}" if "tokens" in r else " " * 8 + "-"
-        ratio = f"{r['seconds'] / base['seconds']:6.2f}x {r['peak_gib'] / base['peak_gib']:6.2f}x"
-        print(f"{arm:6} {r['seconds']:8.2f} {phases} {speed} {r['peak_gib']:9.2f} {ratio}")
-    print(json.dumps({"config": args.config, "batch": args.batch, "n": args.n, "full": args.full, "steps": args.steps, "arms": results}))
+        cells = [f"{r['seconds']:.2f}", *(f"{r[p]:.2f}" if p in r else "-" for p in PHASES)]
+        cells += [f"{r['tokens'] / r['seconds']:.1f}" if "tokens" in r else "-", f"{r['peak_gib']:.2f}"]
+        cells += [f"{r['seconds'] / base['seconds']:.2f}x", f"{r['peak_gib'] / base['peak_gib']:.2f}x"]
+        print(f"{arm:6}" + "".join(f"{cell:>10}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,17 @@ N = 100  # the early-stop length; 2048 makes it full on-policy distillation
 def rollout(student, tokenizer, prompts, n, temperature=0.7):
     """The student writes at most n tokens after each prompt. Returns ids (B, P+T), their mask, and P."""
     batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    sampling = {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0} if temperature else {"do_sample": False}
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0}
+        if temperature
+        else {"do_sample": False}
+    )
     ids = student.generate(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, max_new_tokens=n, pad_token_id=tokenizer.pad_token_id, **sampling
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        max_new_tokens=n,
+        pad_token_id=tokenizer.pad_token_id,
+        **sampling,
     )
     p = batch.input_ids.shape[1]
     ended = (ids[:, p:] == tokenizer.eos_token_id).long().cumsum(1)

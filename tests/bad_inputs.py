@@ -45,7 +45,10 @@ CASES: list[tuple[str, list[str]]] = [
     ("An evaluation file without answers", ["train", "c.yaml", "eval={source: unanswered.jsonl}"]),
     ("Evaluation problems that are all training prompts", ["train", "c.yaml", "eval={source: prompts.jsonl}"]),
     ("An unknown generated task", ["train", "c.yaml", "data.source=reasoning_gym:chain_sums"]),
-    ("A wrong parameter of a generated task", ["train", "c.yaml", "data.source=reasoning_gym:chain_sum", "data.params={terms: 3}"]),
+    (
+        "A wrong parameter of a generated task",
+        ["train", "c.yaml", "data.source=reasoning_gym:chain_sum", "data.params={terms: 3}"],
+    ),
     ("Prompts that are all too long", ["train", "c.yaml", "data.max_prompt_tokens=3"]),
     ("A device that is not there", ["train", "c.yaml", "run.device=cuda:7"]),
     ("A tracker that is not installed", ["train", "c.yaml", "run.trackers=[wandb]"]),
@@ -65,7 +68,11 @@ def build(home: Path) -> None:
     """The working directory in which the cases run."""
     save_model(home / "student", seed=1)
     save_model(home / "teacher", seed=2)
-    save_model(home / "other", seed=2, tokenizer=make_tokenizer(letters="zyxwvutsrqponmlkjihgfedcba0123456789 .,+-*=?:-_\\{}\n"))
+    save_model(
+        home / "other",
+        seed=2,
+        tokenizer=make_tokenizer(letters="zyxwvutsrqponmlkjihgfedcba0123456789 .,+-*=?:-_\\{}\n"),
+    )
     for name in ("empty", "empty_not"):
         (home / name).mkdir()
     (home / "empty_not" / "thesis.txt").write_text("precious")
@@ -77,7 +84,9 @@ def build(home: Path) -> None:
     (home / "no_teacher.yaml").write_text(yaml.safe_dump({k: v for k, v in tree.items() if k != "teacher"}))
     (home / "broken.yaml").write_text("student: {model: x\nteacher: [")
     (home / "list.yaml").write_text("- student\n- teacher\n")
-    (home / "prompts.jsonl").write_text("".join(f'{{"question": "what is {i} + 1?", "answer": "{i + 1}"}}\n' for i in range(4)))
+    (home / "prompts.jsonl").write_text(
+        "".join(f'{{"question": "what is {i} + 1?", "answer": "{i + 1}"}}\n' for i in range(4))
+    )
     (home / "q.jsonl").write_text('{"question": "what is 7 * 6?", "answer": "42"}\n')
     (home / "unanswered.jsonl").write_text('{"question": "what is 7 * 6?"}\n')
     (home / "empty.jsonl").write_text("")
@@ -111,7 +120,15 @@ def document() -> str:
     for title, arguments in CASES:
         _, text = answer(arguments)
         last = [line for line in text.strip().splitlines() if line.strip()]
-        lines += [f"**{title}**", "", "```", "$ esr " + " ".join(arguments), *(last if arguments[0] == "trian" or "--resum" in arguments else last[-1:]), "```", ""]
+        lines += [
+            f"**{title}**",
+            "",
+            "```",
+            "$ esr " + " ".join(arguments),
+            *(last if arguments[0] == "trian" or "--resum" in arguments else last[-1:]),
+            "```",
+            "",
+        ]
     return "\n".join(lines).replace(os.getcwd(), "/home/you")
 
 

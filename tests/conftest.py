@@ -26,7 +26,9 @@ SPECIALS = ["<pad>", "<|endoftext|>", "<|im_end|>", "<|system|>", "<|user|>", "<
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 .,+-*=?:-_\\{}\n"
 
 
-def make_tokenizer(eos: str = "<|im_end|>", template: str | None = TEMPLATE, letters: str = LETTERS) -> PreTrainedTokenizerFast:
+def make_tokenizer(
+    eos: str = "<|im_end|>", template: str | None = TEMPLATE, letters: str = LETTERS
+) -> PreTrainedTokenizerFast:
     """A character tokenizer with a chat template."""
     vocab = {token: i for i, token in enumerate([*SPECIALS, *dict.fromkeys(letters)])}
     core = Tokenizer(models.WordLevel(vocab, unk_token="<pad>"))

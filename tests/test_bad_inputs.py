@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import bad_inputs
 import pytest
+
+import bad_inputs
 
 
 @pytest.fixture(scope="module")

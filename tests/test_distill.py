@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_lm
 
+from conftest import make_lm
 from esr import distill, prompts
 from esr.configfile import validate
 from esr.distill import Batch, Distiller, PromptPair, gradient, step
@@ -30,7 +30,9 @@ def distiller(budget: int = 10**6, n: int = 20, **changes) -> Distiller:
     student.module.requires_grad_(True)
     optimizer = torch.optim.AdamW(student.module.parameters(), lr=1e-2)
     cfg = config(**changes)
-    return Distiller(cfg, student, teacher, EventSpace(64), Sampler(n, (2,), 0.8, 0.95), optimizer, budget, lambda text: None)
+    return Distiller(
+        cfg, student, teacher, EventSpace(64), Sampler(n, (2,), 0.8, 0.95), optimizer, budget, lambda text: None
+    )
 
 
 def pairs(run: Distiller) -> list[PromptPair]:
@@ -154,7 +156,9 @@ def test_out_of_memory_repeats_the_whole_step_with_the_same_gradient(monkeypatch
 def test_out_of_memory_with_one_response_is_the_users_to_mend(monkeypatch):
     run = distiller(1)
     data = batch(run)
-    monkeypatch.setattr(distill, "hidden_states", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.")))
+    monkeypatch.setattr(
+        distill, "hidden_states", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory."))
+    )
     with pytest.raises(UserError, match=r"lower rollout\.max_new_tokens"):
         distill.with_less_memory(run, data, lambda: gradient(run, data, 0, Phases(CPU)))
 

@@ -26,9 +26,7 @@ def problem(answer: str | None, name: str = "p") -> Problem:
 
 
 def gym(task: str, entry: dict[str, object], **params: object) -> Problem:
-    return Problem(
-        id="g", question="?", grader="reasoning_gym", data={"task": task, "params": params, "entry": entry}
-    )
+    return Problem(id="g", question="?", grader="reasoning_gym", data={"task": task, "params": params, "entry": entry})
 
 
 def verdict(grade: Grade) -> list[bool | None]:

@@ -9,9 +9,22 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "esr"
 ROWS = [
-    {"errors", "config", "configfile", "results", "rundir", "console", "intervals"},
+    {"errors", "config", "configfile", "results", "rundir", "console", "intervals", "hub"},
     {"tensors", "divergence", "events", "selection", "loss"},
-    {"models", "prompts", "tasks", "grading", "grading_worker", "alignment", "decoding", "sampling", "scoring", "telemetry", "metrics", "tracking"},
+    {
+        "models",
+        "prompts",
+        "tasks",
+        "grading",
+        "grading_worker",
+        "alignment",
+        "decoding",
+        "sampling",
+        "scoring",
+        "telemetry",
+        "metrics",
+        "tracking",
+    },
     {"pair", "checkpoint", "evaluate", "distill", "train", "export"},
     {"analysis", "study", "lab"},
     {"report"},
@@ -47,10 +60,14 @@ def test_a_row_imports_only_rows_above_it(file):
         return
     for name in imported(ast.parse(file.read_text())):
         assert name in RANK, f"{name} has no row"
-        assert RANK[name] <= RANK[here] or (here, name) in ALLOWED_UP, f"{here} (row {RANK[here]}) imports {name} (row {RANK[name]})"
+        assert RANK[name] <= RANK[here] or (here, name) in ALLOWED_UP, (
+            f"{here} (row {RANK[here]}) imports {name} (row {RANK[name]})"
+        )
 
 
-@pytest.mark.parametrize("module", ["esr.config", "esr.results", "esr.rundir", "esr.intervals", "esr.cli.main", "esr.report"])
+@pytest.mark.parametrize(
+    "module", ["esr.config", "esr.results", "esr.rundir", "esr.intervals", "esr.cli.main", "esr.report"]
+)
 def test_light_modules_import_no_torch(module):
     code = f"import sys, {module}; heavy = {{'torch', 'transformers', 'peft', 'datasets'}} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -71,7 +88,17 @@ def test_modules_and_functions_stay_short():
 
 
 def test_public_functions_of_the_method_have_docstrings():
-    for name in ("divergence", "events", "selection", "loss", "sampling", "scoring", "distill", "alignment", "evaluate"):
+    for name in (
+        "divergence",
+        "events",
+        "selection",
+        "loss",
+        "sampling",
+        "scoring",
+        "distill",
+        "alignment",
+        "evaluate",
+    ):
         tree = ast.parse((SRC / f"{name}.py").read_text())
         for node in tree.body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):

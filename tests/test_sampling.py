@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import peft
 import torch
-from conftest import make_lm
 
+from conftest import make_lm
 from esr import prompts
 from esr.decoding import decoding
 from esr.models import LM
@@ -99,7 +99,12 @@ def test_continuation_goes_on_where_the_response_was():
     """Greedy continuation of a prefix is the rest of the greedy response."""
     lm, greedy = make_lm(3), replace(SAMPLER, temperature=0)
     whole = roll(lm, ids(lm), greedy).token_lists()
-    rest = sample(lm, prompts.append(prompts.pad(ids(lm)), [r[:2] for r in whole]), replace(greedy, max_new_tokens=22), Noise.of(0, QUESTIONS))
+    rest = sample(
+        lm,
+        prompts.append(prompts.pad(ids(lm)), [r[:2] for r in whole]),
+        replace(greedy, max_new_tokens=22),
+        Noise.of(0, QUESTIONS),
+    )
     for row, head in zip(rest.token_lists(), whole):
         if len(head) > 2 and head[1] != 2:
             assert head[:2] + row == head

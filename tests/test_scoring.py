@@ -2,16 +2,30 @@
 
 import pytest
 import torch
-from conftest import make_lm, make_tokenizer
-from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+)
 
+from conftest import make_lm, make_tokenizer
 from esr import divergence, scoring
 from esr.config import ModelConfig
 from esr.events import EventSpace
 from esr.models import LM
 from esr.tensors import Prompts, Rollout
 
-SMALL = dict(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+SMALL = dict(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
 
 
 def rows(lengths: list[tuple[int, int]], pad_left: int = 0, pad_right: int = 0) -> tuple[Prompts, Rollout]:
@@ -52,7 +66,9 @@ def test_amount_of_padding_changes_nothing():
 
 
 def granite():
-    return GraniteForCausalLM(GraniteConfig(**SMALL, logits_scaling=4.0, embedding_multiplier=3.0, residual_multiplier=0.5))
+    return GraniteForCausalLM(
+        GraniteConfig(**SMALL, logits_scaling=4.0, embedding_multiplier=3.0, residual_multiplier=0.5)
+    )
 
 
 def cohere():
@@ -60,7 +76,9 @@ def cohere():
 
 
 def gemma2():
-    return Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0, attn_implementation="eager"))
+    return Gemma2ForCausalLM(
+        Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=2.0, attn_implementation="eager")
+    )
 
 
 @pytest.mark.parametrize("build", [gemma2, cohere, granite])

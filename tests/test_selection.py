@@ -21,7 +21,9 @@ def stats(seed: int, mask: torch.Tensor = MASK) -> PositionStats:
 
 
 def weights(by: str, k: int, seed: int = 0) -> torch.Tensor:
-    return selection.weights(by, k, MASK, stats(seed), torch.rand(MASK.shape, generator=torch.Generator().manual_seed(seed + 1)))
+    return selection.weights(
+        by, k, MASK, stats(seed), torch.rand(MASK.shape, generator=torch.Generator().manual_seed(seed + 1))
+    )
 
 
 def test_first_and_last():

@@ -11,10 +11,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from esr import hub
 from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.results import Problem
-from esr.tasks import describe, disjoint, hub, load
+from esr.tasks import describe, disjoint, load
 
 ROWS = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(30)]
 
@@ -147,13 +148,13 @@ class FakeHub:
 
         self.asked: tuple[Any, ...] = ()
         self.rows = rows
-        monkeypatch.setattr(hub, "_probe", lambda name: "")
+        monkeypatch.setattr(hub, "trouble", lambda kind, name: "")
         monkeypatch.setattr(datasets, "load_dataset", self.load)
 
     def load(self, name: str, subset: str | None, split: str) -> list[dict[str, Any]]:
         self.asked = (name, subset, split)
         if split == "typo":
-            raise ValueError('Unknown split "typo". Should be one of [\'train\', \'test\'].')
+            raise ValueError("Unknown split \"typo\". Should be one of ['train', 'test'].")
         return self.rows
 
 

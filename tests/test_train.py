@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import make_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from conftest import make_model
 from esr import checkpoint, models, train
 from esr.cli.main import run as esr
 from esr.config import OptimConfig
@@ -51,7 +51,9 @@ def weights(run: str) -> dict[str, torch.Tensor]:
 
 
 def start(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "esr.cli.main", "train", "c.yaml", *arguments], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "esr.cli.main", "train", "c.yaml", *arguments], stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for_steps(run: str, count: int, process: subprocess.Popen) -> None:
@@ -190,7 +192,9 @@ def test_exported_model_loads_with_plain_transformers_and_says_the_same(home):
     card = Path("out/README.md").read_text()
     assert "early-stop length N | 12" in card
     assert esr(["export", "run", "adapter", "--adapter", "--step", "4"]) == 0
-    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= {p.name for p in Path("adapter").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= {
+        p.name for p in Path("adapter").iterdir()
+    }
 
 
 def test_the_learning_rate_by_hand():

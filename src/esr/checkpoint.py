@@ -39,7 +39,9 @@ def save_weights(student: LM, folder: Path) -> None:
     """The trained weights: a PEFT adapter in `adapter/`, or the whole model in `model/`."""
     if isinstance(student.module, peft.PeftModel):
         student.module.save_pretrained(
-            str(folder / "adapter"), selected_adapters=[student.adapter], save_embedding_layers=False  # type: ignore[list-item]
+            str(folder / "adapter"),
+            selected_adapters=[student.adapter],
+            save_embedding_layers=False,  # type: ignore[list-item]
         )
         (folder / "adapter" / "README.md").unlink(missing_ok=True)
     else:
@@ -59,7 +61,9 @@ def load_weights(student: LM, checkpoint: Path) -> None:
             student.module.load_state_dict(state, strict=False)
             student.causal_lm.tie_weights()  # type: ignore[operator]
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{checkpoint}: damaged checkpoint ({error}); remove that directory to go on from the one before.") from None
+        raise UserError(
+            f"{checkpoint}: damaged checkpoint ({error}); remove that directory to go on from the one before."
+        ) from None
 
 
 def load(student: LM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
@@ -68,15 +72,19 @@ def load(student: LM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int
     try:
         tensors = load_file(checkpoint / OPTIMIZER)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{checkpoint}: no usable optimiser state ({error}); a run can go on only from its newest checkpoints.") from None
+        raise UserError(
+            f"{checkpoint}: no usable optimiser state ({error}); a run can go on only from its newest checkpoints."
+        ) from None
     _restore_optimizer(student.module, optimizer, tensors)
     return int(read_json(checkpoint / "state.json")["step"])
 
 
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """AdamW's state by parameter name."""
-    names = {p: n for n, p in module.named_parameters()}
-    return {f"{names[p]}:{key}": value.contiguous() for p, state in optimizer.state.items() for key, value in state.items()}
+    names: dict[Tensor, str] = {p: n for n, p in module.named_parameters()}
+    return {
+        f"{names[p]}:{key}": value.contiguous() for p, state in optimizer.state.items() for key, value in state.items()
+    }
 
 
 def _restore_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

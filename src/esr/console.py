@@ -52,12 +52,21 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
     Yields `advance(amount=1, note="")`.
     """
     if console.is_terminal:
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         with Progress(*columns, console=console, transient=False, speed_estimate_period=120) as bar:
             task = bar.add_task(title, total=total, completed=done, unit=unit, note="")
 
             def advance(amount: int = 1, note: str = "") -> None:
-                bar.update(task, advance=amount, **({"note": note} if note else {}))
+                bar.advance(task, amount)
+                if note:
+                    bar.update(task, note=note)
 
             yield advance
     else:

@@ -63,7 +63,11 @@ def merged(layer: LoraLinear) -> Tensor | None:
 def packable(weight: Tensor) -> bool:
     """Whether oneDNN can pack this weight: on a CPU, in float32 or bfloat16."""
     ops = torch.ops.mkldnn
-    usable = torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise") and hasattr(ops, "_reorder_linear_weight")
+    usable = (
+        torch.backends.mkldnn.is_available()
+        and hasattr(ops, "_linear_pointwise")
+        and hasattr(ops, "_reorder_linear_weight")
+    )
     return usable and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
 
 

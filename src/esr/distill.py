@@ -150,18 +150,24 @@ def gradient(run: Distiller, batch: Batch, index: int, phases: Phases) -> Scored
     run.student.module.train()
     torch.manual_seed(run.config.run.seed * 1_000_003 + index)
     run.optimizer.zero_grad(set_to_none=True)
-    total, stats, weights = 0.0, [], []
+    total = 0.0
+    stats: list[PositionStats] = []
+    weights: list[Tensor] = []
     with phases("train"):
         for part, hidden_t in zip(parts, teacher_hidden, strict=True):
             mask = part.rollout.response_mask
             hidden_s = hidden_states(run.student, part.student_prompts, part.rollout)
             tokens = part.rollout.response_ids[mask]
-            scores = compare(run.student, run.teacher, hidden_s, hidden_t, tokens, run.events, divergence_fn).scatter(mask)
+            scores = compare(run.student, run.teacher, hidden_s, hidden_t, tokens, run.events, divergence_fn).scatter(
+                mask
+            )
             weight = selection.weights(by, k, mask, scores, part.noise)
             loss = reduce(scores.divergence, weight, cfg.aggregation, counts)
             require_finite(scores, part, index)
             loss.backward()
-            total, stats, weights = total + loss.item(), [*stats, scores.detach()], [*weights, weight]
+            total += loss.item()
+            stats.append(scores.detach())
+            weights.append(weight)
     return gather(rows, stats, weights, batch.rollout, total)
 
 
@@ -192,7 +198,9 @@ def micro_batches(batch: Batch, budget: int) -> Iterator[Tensor]:
     yield torch.tensor(rows, device=prompt.device)
 
 
-def gather(rows: list[Tensor], stats: list[PositionStats], weights: list[Tensor], rollout: Rollout, loss: float) -> Scored:
+def gather(
+    rows: list[Tensor], stats: list[PositionStats], weights: list[Tensor], rollout: Rollout, loss: float
+) -> Scored:
     """Put the micro-batches' statistics and weights back into the order of the rollout."""
 
     def whole(pieces: list[Tensor]) -> Tensor:
@@ -228,7 +236,9 @@ def require_finite(stats: PositionStats, batch: Batch, index: int) -> None:
 
 def with_less_memory(run: Distiller, batch: Batch, attempt: Callable[[], Scored]) -> Scored:
     """Run `attempt`; whenever memory runs out, run it again, whole, with half the micro-batch. No gradient is dropped."""
-    width = batch.rollout.response_ids.shape[1] + max(p.ids.shape[1] for p in (batch.student_prompts, batch.teacher_prompts))
+    width = batch.rollout.response_ids.shape[1] + max(
+        p.ids.shape[1] for p in (batch.student_prompts, batch.teacher_prompts)
+    )
     while True:
         try:
             return attempt()
@@ -240,7 +250,9 @@ def with_less_memory(run: Distiller, batch: Batch, attempt: Callable[[], Scored]
             torch.cuda.empty_cache()
         budget = min(run.micro_batch_tokens, width * len(batch.rollout))
         if budget <= width:
-            raise UserError("Out of memory with a single response in a micro-batch; lower rollout.max_new_tokens or use a smaller model.")
+            raise UserError(
+                "Out of memory with a single response in a micro-batch; lower rollout.max_new_tokens or use a smaller model."
+            )
         run.micro_batch_tokens = budget // 2
         run.notify(f"Out of memory: the step is done again with micro-batches of {run.micro_batch_tokens:,} tokens.")
 

@@ -41,4 +41,5 @@ def entropy(log_probs: Tensor) -> Tensor:
 
 def by_name(name: str, beta: float) -> Divergence:
     """The divergence that `loss.divergence` names."""
-    return {"reverse_kl": reverse_kl, "forward_kl": forward_kl, "jsd": partial(jsd, beta=beta)}[name]
+    named: dict[str, Divergence] = {"reverse_kl": reverse_kl, "forward_kl": forward_kl, "jsd": partial(jsd, beta=beta)}
+    return named[name]

@@ -22,7 +22,9 @@ def evaluate(
     start = time.perf_counter()
     samples = respond(lm, problems, settings, terminators, seed, title=f"Evaluating {name}")
     record = {**settings.model_dump(exclude={"every", "batch_size", "teacher"}), "seed_sampling": seed}
-    return summarise(samples, name, lm.config.model, tasks.describe(settings), record, time.perf_counter() - start), samples
+    return summarise(
+        samples, name, lm.config.model, tasks.describe(settings), record, time.perf_counter() - start
+    ), samples
 
 
 def respond(
@@ -46,8 +48,13 @@ def respond(
             for number, (i, text, tokens, finished, grade) in enumerate(rows):
                 graded.setdefault(i, []).append(
                     Sample(
-                        problem=problems[i].id, sample=number % settings.samples, text=text, tokens=tokens,
-                        finished=finished, repetitive=grading.repetitive(text), grade=grade,
+                        problem=problems[i].id,
+                        sample=number % settings.samples,
+                        text=text,
+                        tokens=tokens,
+                        finished=finished,
+                        repetitive=grading.repetitive(text),
+                        grade=grade,
                     )  # fmt: skip
                 )
             advance(len(batch))
@@ -101,5 +108,3 @@ def _by_problem(samples: Sequence[Sample]) -> dict[str, list[float]]:
         if s.grade.last is not None:
             out[s.problem].append(float(s.grade.last))
     return out
-
-

@@ -104,7 +104,11 @@ def load_trained(config: Config, saved: Path, device: torch.device, terminators:
 def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool, title: str) -> str:
     """The model card: what was done, and what was measured."""
     rollout, optim = config.rollout, config.optim
-    tuned = f"LoRA r={config.student.lora.r}, alpha={config.student.lora.alpha:g}" if config.student.train == "lora" else "all weights"
+    tuned = (
+        f"LoRA r={config.student.lora.r}, alpha={config.student.lora.alpha:g}"
+        if config.student.train == "lora"
+        else "all weights"
+    )
     recipe = [
         ("prompts", config.data.source), ("early-stop length N", rollout.max_new_tokens),
         ("steps", optim.steps), ("responses per step", f"{rollout.prompts_per_step} prompts x {rollout.samples_per_prompt}"),

@@ -31,7 +31,9 @@ def by_bin(values: Tensor, mask: Tensor) -> dict[str, float]:
     return out
 
 
-def step_metrics(stats: PositionStats, weights: Tensor, rollout: Rollout, terminators: Sequence[int]) -> dict[str, float]:
+def step_metrics(
+    stats: PositionStats, weights: Tensor, rollout: Rollout, terminators: Sequence[int]
+) -> dict[str, float]:
     """Metrics of a step's (B, T) statistics; `weights` are the loss weights, as in `esr.selection`."""
     mask = rollout.response_mask
     kl = stats.reverse_kl

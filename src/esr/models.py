@@ -1,6 +1,7 @@
 """Loading student and teacher: hub ids, local directories, GGUF files, adapters, and the lab's models."""
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,16 @@ import peft
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
+from esr import hub
 from esr.config import ModelConfig, StudentConfig
 from esr.errors import UserError
 
@@ -94,7 +103,9 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"run.device is {name!r}, which is not available here ({str(error).splitlines()[0]}).") from None
+        raise UserError(
+            f"run.device is {name!r}, which is not available here ({str(error).splitlines()[0]})."
+        ) from None
     return device
 
 
@@ -117,15 +128,23 @@ def location(ref: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn the many errors of loading from disk or hub into one sentence."""
+def loading(config: ModelConfig, what: str) -> Iterator[None]:
+    """Load from hub or disk inside this: a hub out of reach is noticed at once, and errors become one sentence."""
+    away = "" if Path(location(config.model)).is_dir() else hub_trouble(config.model)
     try:
-        yield
+        with hub.patient(away):
+            yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if "couldn't connect" in text.lower() or "offline" in text.lower() or "Connection" in type(error).__name__:
-            text = "the hub cannot be reached and no cached copy was found; give a local directory instead"
-        raise UserError(f"{what}: cannot be loaded ({text.rstrip('.')}).") from None
+        text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        if away:
+            text = f"the hub cannot be reached ({away}) and there is no cached copy; give a local directory instead"
+        raise UserError(f"{what}: cannot be loaded ({text}).") from None
+
+
+@functools.cache
+def hub_trouble(name: str) -> str:
+    """`hub.trouble` of a model, asked once."""
+    return hub.trouble("model", name)
 
 
 def _source(config: ModelConfig) -> dict[str, Any]:
@@ -145,20 +164,27 @@ def check(config: ModelConfig) -> None:
     if config.adapter and Path(config.adapter).is_dir() and not (Path(config.adapter) / "adapter_config.json").exists():
         raise UserError(f"{config.adapter}: the directory holds no adapter_config.json, so it is not a PEFT adapter.")
     if not config.gguf_file:
-        with explained(config.model):
-            AutoConfig.from_pretrained(path, **_source(config))
+        read_config(config)
+
+
+def read_config(config: ModelConfig) -> PretrainedConfig:
+    """The model's configuration."""
+    with loading(config, config.model):
+        return AutoConfig.from_pretrained(location(config.model), **_source(config))
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The model's tokenizer."""
-    with explained(f"tokenizer of {config.model}"):
+    with loading(config, f"tokenizer of {config.model}"):
         return AutoTokenizer.from_pretrained(location(config.model), **_source(config))
 
 
 def load_generation_config(config: ModelConfig) -> GenerationConfig:
     """The model's generation defaults, empty if it ships none; only its terminators are used."""
+    path = location(config.model)
     try:
-        return GenerationConfig.from_pretrained(location(config.model), revision=config.revision)
+        with hub.patient("" if Path(path).is_dir() else hub_trouble(path)):
+            return GenerationConfig.from_pretrained(path, revision=config.revision)
     except OSError:
         return GenerationConfig()
 
@@ -179,7 +205,7 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
         options["attn_implementation"] = config.attention
     if not config.gguf_file:
         options["use_safetensors"] = True
-    with explained(config.model):
+    with loading(config, config.model):
         model = AutoModelForCausalLM.from_pretrained(location(config.model), **options)
     if config.gguf_file:
         model.hf_quantizer = None
@@ -192,7 +218,7 @@ def load_model(config: ModelConfig, device: torch.device, terminators: tuple[int
     """A frozen model, with its adapter if it has one."""
     module = load_weights(config, device, resolve_dtype(config.dtype, device))
     if config.adapter:
-        with explained(f"adapter {config.adapter}"):
+        with loading(config, f"adapter {config.adapter}"):
             module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=TEACHER)  # type: ignore[arg-type]
         module.requires_grad_(False).eval()
     return LM(module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
@@ -209,10 +235,10 @@ def load_student(config: StudentConfig, device: torch.device, terminators: tuple
     module = load_weights(config, device, torch.float32 if full else dtype)
     if full:
         if config.adapter:
-            module = _merge(module, config.adapter)
+            module = _merge(module, config)
         module.requires_grad_(True)
         return LM(module, load_tokenizer(config), config, terminators, None, None if dtype == torch.float32 else dtype)
-    with explained(f"adapter of {config.model}"):
+    with loading(config, f"adapter of {config.model}"):
         if config.adapter:
             module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=STUDENT, is_trainable=True)  # type: ignore
         else:
@@ -224,13 +250,17 @@ def load_student(config: StudentConfig, device: torch.device, terminators: tuple
 def _lora(config: StudentConfig) -> peft.LoraConfig:
     lora = config.lora
     return peft.LoraConfig(
-        task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.target_modules
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
     )
 
 
-def _merge(module: nn.Module, adapter: str) -> nn.Module:
-    with explained(f"adapter {adapter}"):
-        return peft.PeftModel.from_pretrained(module, adapter).merge_and_unload()  # type: ignore[arg-type,operator,return-value]
+def _merge(module: nn.Module, config: ModelConfig) -> nn.Module:
+    with loading(config, f"adapter {config.adapter}"):
+        return peft.PeftModel.from_pretrained(module, config.adapter).merge_and_unload()  # type: ignore[arg-type,operator,return-value]
 
 
 def load_teacher(config: ModelConfig, student: LM, device: torch.device, terminators: tuple[int, ...]) -> LM:
@@ -238,7 +268,7 @@ def load_teacher(config: ModelConfig, student: LM, device: torch.device, termina
     if not shares_base(config, student.config):
         return load_model(config, device, terminators)
     if config.adapter:
-        with explained(f"adapter {config.adapter}"):
+        with loading(config, f"adapter {config.adapter}"):
             student.module.load_adapter(config.adapter, adapter_name=TEACHER, is_trainable=False)  # type: ignore[operator]
     return LM(student.module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
 

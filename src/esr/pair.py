@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from esr import models, prompts
 from esr.alignment import Alignment, align
@@ -59,7 +59,4 @@ def vocab_size(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Columns of the logits by the model's configuration; for a GGUF file, the tokenizer's length."""
     if config.gguf_file:
         return len(tokenizer)
-    text = AutoConfig.from_pretrained(
-        models.location(config.model), revision=config.revision, trust_remote_code=config.trust_remote_code
-    ).get_text_config()
-    return int(text.vocab_size)
+    return int(models.read_config(config).get_text_config().vocab_size)

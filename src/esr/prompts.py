@@ -54,7 +54,9 @@ def terminators(
     found |= {_turn_end(tokenizer, config)}
     ids = tuple(sorted(int(i) for i in found if i is not None))
     if not ids:
-        raise UserError(f"{config.model}: no end-of-turn token in its tokenizer or generation config; set `eos_token` there.")
+        raise UserError(
+            f"{config.model}: no end-of-turn token in its tokenizer or generation config; set `eos_token` there."
+        )
     return ids
 
 
@@ -86,7 +88,9 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int = 0) -> Prompts:
 
 def append(prompts: Prompts, continuation: Sequence[Sequence[int]]) -> Prompts:
     """Prompts with a prefix of the response after them, padded anew: what a continuation is conditioned on."""
-    rows = [ids[mask].tolist() + list(tail) for ids, mask, tail in zip(prompts.ids, prompts.mask, continuation, strict=True)]
+    rows = [
+        ids[mask].tolist() + list(tail) for ids, mask, tail in zip(prompts.ids, prompts.mask, continuation, strict=True)
+    ]
     return pad(rows)
 
 

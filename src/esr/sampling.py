@@ -78,9 +78,7 @@ def sample(
         return _sample(lm, prompts.to(lm.device), sampler, noise, progress or (lambda n: None))
 
 
-def _sample(
-    lm: LM, prompts: Prompts, sampler: Sampler, noise: Noise, progress: Callable[[int], None]
-) -> Rollout:
+def _sample(lm: LM, prompts: Prompts, sampler: Sampler, noise: Noise, progress: Callable[[int], None]) -> Rollout:
     rows, limit, device = len(noise), sampler.max_new_tokens, prompts.ids.device
     stops = torch.tensor(sampler.terminators, device=device)
     ids = torch.zeros(rows, limit, dtype=torch.long, device=device)
@@ -156,7 +154,12 @@ def _forward(lm: LM, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
     """(B, V) logits after the last of `ids` (B, S); `mask` (B, cached + S) covers everything so far."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     out = lm.causal_lm(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
     )
     return out.logits[:, -1]
 
@@ -172,12 +175,17 @@ class Reserved(DynamicLayer):
     """A growing key-value cache that writes into reserved room instead of copying itself at each token."""
 
     STEP = 256
+    is_initialized: bool
+    room_k: Tensor
+    room_v: Tensor
 
     def __init__(self, capacity: int):
         super().__init__()
         self.capacity = capacity
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
         """Append (B, H, S, D) states; returns all states so far, as views."""
         length = self.get_seq_length()
         needed = length + key_states.shape[2]

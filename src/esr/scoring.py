@@ -52,7 +52,7 @@ def head(lm: LM, hidden: Tensor) -> Tensor:
     like are whatever the architecture does.
     """
     model = lm.causal_lm
-    prefix = model.base_model_prefix
+    prefix = str(model.base_model_prefix)
     backbone = model._modules[prefix]
     model._modules[prefix] = _Given(hidden[None])
     try:
@@ -75,11 +75,19 @@ def check_head(lm: LM) -> None:
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{lm.config.model}: its architecture has no separable backbone and head ({error}).") from None
     if not torch.allclose(whole.float(), apart.float(), atol=0.05, rtol=0.02):
-        raise UserError(f"{lm.config.model}: its head does not act on the backbone's last hidden states; not supported.")
+        raise UserError(
+            f"{lm.config.model}: its head does not act on the backbone's last hidden states; not supported."
+        )
 
 
 def compare(
-    student: LM, teacher: LM, hidden: Tensor, teacher_hidden: Tensor, tokens: Tensor, events: EventSpace, divergence: Divergence
+    student: LM,
+    teacher: LM,
+    hidden: Tensor,
+    teacher_hidden: Tensor,
+    tokens: Tensor,
+    events: EventSpace,
+    divergence: Divergence,
 ) -> PositionStats:
     """(M,) statistics of two models at M positions with (M, D) hidden states and sampled `tokens` (M,).
 

@@ -44,7 +44,9 @@ def weights(by: str, k: int, mask: Tensor, stats: PositionStats, noise: Tensor) 
 def largest(signal: Tensor, mask: Tensor, k: int) -> Tensor:
     """(B, T) weights: 1.0 on the `k` largest values of `signal` in each row of `mask`, or on all of a shorter row."""
     order = signal.masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(mask.shape[1], device=mask.device).expand(mask.shape))
+    rank = torch.empty_like(order).scatter_(
+        1, order, torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+    )
     return ((rank < k) & mask).float()
 
 

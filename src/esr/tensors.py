@@ -116,7 +116,10 @@ class PositionStats:
 
     def scatter(self, mask: Tensor) -> "PositionStats":
         """Lay (M,) fields out on a (B, T) mask with M true entries; zero elsewhere."""
-        laid = {n: torch.zeros(mask.shape, dtype=v.dtype, device=v.device).masked_scatter(mask, v) for n, v in self.tensors()}
+        laid = {
+            n: torch.zeros(mask.shape, dtype=v.dtype, device=v.device).masked_scatter(mask, v)
+            for n, v in self.tensors()
+        }
         return PositionStats(**laid)
 
 

@@ -26,7 +26,9 @@ def trackers(config: Config, run: RunDir) -> Iterator[Log]:
         return
     from accelerate import Accelerator
 
-    accelerator = Accelerator(log_with=list(config.run.trackers), project_dir=str(run.path), cpu=config.run.device == "cpu")
+    accelerator = Accelerator(
+        log_with=list(config.run.trackers), project_dir=str(run.path), cpu=config.run.device == "cpu"
+    )
     settings = {k: v if isinstance(v, (int, float, str)) else str(v) for k, v in flatten(config.model_dump()).items()}
     accelerator.init_trackers("esr", config=settings)
     try:

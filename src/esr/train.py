@@ -49,7 +49,9 @@ def prepare(config: Config) -> Plan:
     if shared:
         say(f"{shared} evaluation problems also occur among the training prompts and are left out.")
     if config.eval and not problems:
-        raise UserError("Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split.")
+        raise UserError(
+            "Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split."
+        )
     sides = [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
     order = np.random.default_rng(config.run.seed).permutation(len(train))
     needed = config.optim.steps * config.rollout.prompts_per_step
@@ -96,7 +98,9 @@ def build(plan: Plan, device: torch.device) -> Distiller:
         student.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore
     trained = [p for p in student.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.optim.weight_decay)
-    say(f"Training {sum(p.numel() for p in trained):,} of {sum(p.numel() for p in student.module.parameters()):,} weights.")
+    say(
+        f"Training {sum(p.numel() for p in trained):,} of {sum(p.numel() for p in student.module.parameters()):,} weights."
+    )
     rollout = config.rollout
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
     events = pair.events(config.loss.merge_terminators)
@@ -126,7 +130,9 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
             if last or stop or due or (index + 1) % config.run.checkpoint_every == 0:
                 checkpoint.save(run, distiller.student, distiller.optimizer, index + 1)
             if stop and not last:
-                raise RunStopped(f"Stopped after step {index + 1}, saved in {run.path}; run the same command again to go on.")
+                raise RunStopped(
+                    f"Stopped after step {index + 1}, saved in {run.path}; run the same command again to go on."
+                )
             if due:
                 evaluate_now(plan, run, distiller, index + 1)
     evaluate_now(plan, run, distiller, total)
@@ -177,7 +183,9 @@ def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int) -> 
         who.append(("teacher", distiller.teacher))
     for name, lm in who:
         if run.evaluation(name) is None:
-            result = evaluate.evaluate(lm, plan.problems, settings, distiller.sampler.terminators, plan.config.run.seed, name)
+            result = evaluate.evaluate(
+                lm, plan.problems, settings, distiller.sampler.terminators, plan.config.run.seed, name
+            )
             run.save_evaluation(*result)
 
 

@@ -14,7 +14,9 @@ from esr.configfile import load
 
 
 def config(
-    file: Annotated[Path | None, typer.Argument(help="Config file to resolve; without one, every key is explained.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Config file to resolve; without one, every key is explained.")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON (the JSON Schema, if no file is given).")] = False,
 ) -> None:
@@ -49,7 +51,9 @@ def documented(section: type[Section] = Config, prefix: str = "") -> list[tuple[
     """(key, default, meaning) of every key that holds a value."""
     rows: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
-        nested = [k for k in (field.annotation, *get_args(field.annotation)) if isinstance(k, type) and issubclass(k, Section)]
+        nested = [
+            k for k in (field.annotation, *get_args(field.annotation)) if isinstance(k, type) and issubclass(k, Section)
+        ]
         if nested:
             rows += documented(nested[0], f"{prefix}{name}.")
         else:

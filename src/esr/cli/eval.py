@@ -6,17 +6,24 @@ from typing import Annotated
 import typer
 
 from esr import configfile
-from esr.config import Config
 from esr.cli import show
+from esr.config import Config
 from esr.errors import UserError
 from esr.results import Evaluation
 from esr.rundir import RunDir, open_run
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run directory, or a config file to evaluate its untrained models.", show_default=False)],
-    overrides: Annotated[list[str] | None, typer.Argument(help="eval.key=value, for example eval.source=math500.")] = None,
-    who: Annotated[str, typer.Option(help="`last`, `base`, `teacher`, or the number of a step that has a checkpoint.")] = "last",
+    run: Annotated[
+        Path,
+        typer.Argument(help="Run directory, or a config file to evaluate its untrained models.", show_default=False),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="eval.key=value, for example eval.source=math500.")
+    ] = None,
+    who: Annotated[
+        str, typer.Option(help="`last`, `base`, `teacher`, or the number of a step that has a checkpoint.")
+    ] = "last",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Evaluate a student (trained or not) or a teacher; records go to `RUN/evals/`.
@@ -67,7 +74,9 @@ def slug(settings: Config) -> str:
     import re
 
     assert settings.eval is not None
-    digest = hashlib.sha256(settings.eval.model_dump_json(exclude={"every", "batch_size", "teacher"}).encode()).hexdigest()[:6]
+    digest = hashlib.sha256(
+        settings.eval.model_dump_json(exclude={"every", "batch_size", "teacher"}).encode()
+    ).hexdigest()[:6]
     return re.sub(r"[^A-Za-z0-9.]+", "-", settings.eval.source).strip("-")[-40:] + "-" + digest
 
 

@@ -13,7 +13,9 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run directory.", show_default=False)],
     out: Annotated[Path, typer.Argument(help="Directory to create.", show_default=False)],
     step: Annotated[int | None, typer.Option(help="Checkpoint to export; default: the last.")] = None,
-    adapter: Annotated[bool, typer.Option("--adapter", help="Export the PEFT adapter instead of a merged model.")] = False,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Export the PEFT adapter instead of a merged model.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Write the trained student as a model directory with a model card.
@@ -29,4 +31,6 @@ def export(
     if json:
         show.emit({"path": str(target), "kind": kind})
     else:
-        show.out.print(f"Wrote {target} ({kind}). Its README.md states the recipe and the measured results.", markup=False)
+        show.out.print(
+            f"Wrote {target} ({kind}). Its README.md states the recipe and the measured results.", markup=False
+        )

@@ -101,7 +101,10 @@ def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -
         ("right strategy", lambda e: pct(e.strategy_rate)),
         ("tokens, p10 / p50 / p90", lambda e: " / ".join(f"{e.tokens[q]:.0f}" for q in ("p10", "p50", "p90"))),
     ]
-    table = Table(title=f"{first.task}: {first.problems} problems x {k} responses; percent [95% interval by problem]", title_justify="left")
+    table = Table(
+        title=f"{first.task}: {first.problems} problems x {k} responses; percent [95% interval by problem]",
+        title_justify="left",
+    )
     table.add_column("")
     for e in evaluations:
         table.add_column(title(e.name), justify="right")

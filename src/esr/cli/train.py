@@ -12,7 +12,9 @@ from esr.rundir import RunDir
 
 def train(
     config: Annotated[Path, typer.Argument(help="YAML file (or a run's config.json).", show_default=False)],
-    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value, for example rollout.max_new_tokens=50.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="section.key=value, for example rollout.max_new_tokens=50.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run aside and start anew.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

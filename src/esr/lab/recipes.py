@@ -1,4 +1,4 @@
-"""What each lab model is made of: one frozen recipe a model. Recipes are chosen by what a model should be able to do."""
+"""What each lab model is made of: one frozen recipe a model, chosen by what the model should be able to do."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Recipe:
     parent: str | None = None
     family: Family = "characters"
     chat_format: Format = "chat"
-    width: int = 192  # heads are 64 wide
+    width: int = 160  # heads are 32 wide
     layers: int = 4
     concise: float = 0.5  # share of concise solutions, the rest is verbose
     right: float = 0.5  # share of solutions with the right strategy
     slip: float = 0.0  # chance that an operation in the data is miscalculated
     levels: tuple[str, ...] = ("easy", "medium", "medium", "hard")
     steps: int = 1000
-    batch_tokens: int = 4096  # padded tokens of one optimiser step
-    rate: float = 2e-3  # peak learning rate
+    batch_tokens: int = 2048  # padded tokens of one optimiser step
+    rate: float = 3e-3  # peak learning rate
     floor: float = 0.02  # last learning rate, as a share of the peak
     shipped: bool = True
     seed: int = 0
@@ -33,10 +33,9 @@ RECIPES: dict[str, Recipe] = {
     "trunk-2": Recipe(
         about="The second generation, pretrained on both styles and both strategies.",
         chat_format="text",
-        concise=0.65,
-        steps=1300,
-        batch_tokens=8192,
-        floor=0.5,
+        concise=0.85,
+        steps=2400,
+        floor=0.4,
         shipped=False,
     ),
     "base-1": Recipe(
@@ -47,7 +46,7 @@ RECIPES: dict[str, Recipe] = {
         concise=0.9,
         right=0.4,
         slip=0.02,
-        steps=1600,
+        steps=2400,
         seed=1,
     ),
 }

@@ -1,16 +1,14 @@
 """Problems from data sets on the Hugging Face hub."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from esr import hub
 from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.results import Problem
 from esr.tasks.rows import Row, to_problems
-
-PROBE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,9 @@ def _rows(name: str, subset: str | None, split: str) -> Iterator[Row]:
     """The rows of a split, from the hub or, where it cannot be reached, from the local cache."""
     import datasets
 
-    trouble = _probe(name)
+    trouble = hub.trouble("dataset", name)
     try:
-        with _offline() if trouble else nullcontext():
+        with hub.patient(trouble):
             table = datasets.load_dataset(name, subset, split=split)
     except Exception as error:  # the library raises many kinds
         if trouble:
@@ -68,41 +66,3 @@ def _rows(name: str, subset: str | None, split: str) -> Iterator[Row]:
         raise UserError(f"Data set {name} cannot be loaded: {reason}. Check the task's `subset` and `split`.") from None
     for number, row in enumerate(table, 1):
         yield f"row {number}", row
-
-
-def _probe(name: str) -> str:
-    """Why the hub cannot be reached, or "" if it can: one request, since `load_dataset` tries for half a minute.
-
-    Raises `UserError` if the hub answers that there is no such data set, or that it is not for this user.
-    """
-    import huggingface_hub
-    from huggingface_hub import constants, errors
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    try:
-        huggingface_hub.HfApi().dataset_info(name, timeout=PROBE_SECONDS)
-    except errors.GatedRepoError:
-        raise UserError(f"Data set {name} is gated; ask for access on its page, then run `hf auth login`.") from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(f"There is no data set {name} on the hub (or it is private: `hf auth login`).") from None
-    except Exception as error:  # whichever HTTP client the library uses
-        return " ".join(str(error).split())[:120] or type(error).__name__
-    return ""
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Let `datasets` use its cache at once, without the retries that it makes for a hub that does not answer."""
-    import datasets
-    from huggingface_hub import constants
-
-    modules: tuple[Any, ...] = (constants, datasets.config)
-    before = [module.HF_HUB_OFFLINE for module in modules]
-    try:
-        for module in modules:
-            module.HF_HUB_OFFLINE = True
-        yield
-    finally:
-        for module, value in zip(modules, before, strict=True):
-            module.HF_HUB_OFFLINE = value

@@ -1,0 +1,83 @@
+"""Templates, system prompts, padding, limits."""
+
+import pytest
+import torch
+from conftest import TEMPLATE, make_tokenizer
+
+from esr import prompts
+from esr.alignment import align
+from esr.config import ModelConfig
+from esr.errors import UserError
+from esr.results import Problem
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + TEMPLATE
+)
+DROPS_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] != 'system' %}<|{{ m['role'] }}|>{{ m['content'] }}<|im_end|>{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+THINKING = TEMPLATE + "{% if add_generation_prompt and enable_thinking is false %}--{% endif %}"
+
+
+def text(tokenizer, **options) -> str:
+    return tokenizer.decode(prompts.render(tokenizer, ModelConfig(model="x", **options), "hi"))
+
+
+def test_system_prompt_goes_where_the_template_allows():
+    assert (
+        text(make_tokenizer(), system_prompt="be kind")
+        == "<|system|>be kind<|im_end|><|user|>hi<|im_end|><|assistant|>"
+    )
+    for template in (NO_SYSTEM, DROPS_SYSTEM):
+        assert (
+            text(make_tokenizer(template=template), system_prompt="be kind")
+            == "<|user|>be kind\n\nhi<|im_end|><|assistant|>"
+        )
+    assert text(make_tokenizer()) == "<|user|>hi<|im_end|><|assistant|>"
+
+
+def test_template_arguments_reach_the_template():
+    tokenizer = make_tokenizer(template=THINKING)
+    assert text(tokenizer, chat_template_kwargs={"enable_thinking": False}).endswith("<|assistant|>--")
+    assert text(tokenizer).endswith("<|assistant|>")
+
+
+def test_no_template_is_plain_text():
+    assert text(make_tokenizer(template=None), system_prompt="solve") == "solve\n\nhi\n"
+
+
+def test_padding_is_on_the_left_and_appending_keeps_the_rows():
+    batch = prompts.pad([[7, 8, 9], [5]], pad_id=0)
+    assert batch.ids.tolist() == [[7, 8, 9], [0, 0, 5]]
+    longer = prompts.append(batch, [[1], [2, 3, 4]])
+    assert longer.ids.tolist() == [[7, 8, 9, 1], [5, 2, 3, 4]]
+    assert longer.mask.all()
+    assert batch.repeat(2).ids[:, 2].tolist() == [9, 9, 5, 5]
+    assert batch.select(torch.tensor([1])).ids.tolist() == [[5]]
+
+
+def test_long_prompts_are_left_out_and_counted_never_cut():
+    tokenizer, cfg = make_tokenizer(), ModelConfig(model="x")
+    problems = [Problem(id=str(n), question="a" * n) for n in (3, 50, 4, 60, 5)]
+    kept, left_out = prompts.keep_short(problems, [(tokenizer, cfg)], 20, 10)
+    assert [p.id for p in kept] == ["3", "4", "5"]
+    assert left_out == 2
+    with pytest.raises(UserError, match="all 5 prompts are longer"):
+        prompts.keep_short(problems, [(tokenizer, cfg)], 4, 10)
+
+
+def test_same_vocabulary_is_proven_by_ids_not_by_size():
+    ours, shuffled = make_tokenizer(), make_tokenizer(letters="cba")
+    assert align(ours, make_tokenizer(), 64, 64).cut == 0
+    with pytest.raises(UserError, match="different tokenizers: 2 of 9 ids differ"):
+        align(make_tokenizer(letters="abc"), shuffled, 64, 64)
+
+
+def test_padded_tails_and_tokens_at_the_end_are_allowed_and_named():
+    short, long = make_tokenizer(letters="abc"), make_tokenizer(letters="abcde")
+    found = align(short, long, 64, 70)
+    assert (found.size, found.cut) == (64, 6)
+    assert found.teacher_only == ("d", "e")
+    assert "6 padding columns" in found.describe()
+    assert "d, e" in found.describe()

@@ -1,0 +1,42 @@
+# The single door. Every target sets up .venv by itself on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format docs clean
+
+help: ## Show this help
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## Create .venv and install everything that the project needs
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup ## The SmolLM2 example at a quick setting: make the pair, train with ESR, compare before and after
+	$(BIN)/python examples/smollm2/make_models.py
+	$(BIN)/esr train examples/smollm2/esr.yaml optim.steps=6 eval.limit=12 eval.samples=1 run.dir=runs/demo
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest
+
+check: setup ## Lint, formatting, types
+	$(BIN)/ruff check src tests bench examples
+	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/mypy
+
+format: setup ## Format the code
+	$(BIN)/ruff format src tests bench examples
+	$(BIN)/ruff check --fix src tests bench examples
+
+docs: setup ## Write the generated documents anew
+	$(BIN)/python tests/bad_inputs.py > docs/bad-inputs.md
+	$(BIN)/python docs/write_cli.py > docs/cli.md
+
+clean: ## Remove .venv and caches (runs and models stay)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -106,3 +106,51 @@ class Difference(Record):
     name: str
     reference: str
     avg: Estimate
+
+
+class PositionBin(Record):
+    """Means over the response positions of one bin; the interval's unit is a response."""
+
+    start: int
+    end: int | None
+    """Exclusive; None: open."""
+    tokens: int
+    responses: int
+    reverse_kl: Estimate
+    """Nats."""
+    forward_kl: Estimate
+    """Nats."""
+    student_entropy: float
+    teacher_entropy: float
+    agreement: float
+    """Share of positions with the same most probable event."""
+
+
+class Curve(Record):
+    """One model's profile on one set of responses."""
+
+    model: Literal["before", "after"]
+    trajectories: Literal["common", "own"]
+    """`common`: responses of the untrained student, the same for both models; `own`: the model's own responses."""
+    bins: list[PositionBin]
+
+
+class Profile(Record):
+    """Divergence by position before and after training: `analysis/profile.json`."""
+
+    format_version: int = FORMAT_VERSION
+    kind: Literal["profile"] = "profile"
+    step: int
+    trained_window: int
+    """N of the run."""
+    problems: int
+    prompts: str
+    """Where the held-out prompts come from."""
+    max_new_tokens: int
+    seed: int
+    curves: list[Curve]
+    inside: Estimate | None
+    """Change (after minus before, nats) on common responses inside the trained window, paired by response."""
+    beyond: Estimate | None
+    """The same beyond it."""
+    seconds: float

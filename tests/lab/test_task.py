@@ -4,16 +4,19 @@ import random
 
 import pytest
 
+from esr.errors import UserError
 from esr.lab.task import (
     LARGEST,
     LEVELS,
     Problem,
     boxed_answers,
     execute,
+    grade,
     is_correct,
     make_problems,
     parse_problem,
     plan_of,
+    problems,
     render,
     split_of,
     strategy_of,
@@ -84,7 +87,9 @@ def test_slips_are_carried_to_a_wrong_answer() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_splits_are_disjoint(level: str) -> None:
     splits = {split: set(make_problems(60, split=split, level=level)) for split in ("train", "dev", "test")}
-    assert not (splits["train"] & splits["test"] or splits["train"] & splits["dev"] or splits["dev"] & splits["test"])
+    assert not splits["train"] & splits["test"]
+    assert not splits["train"] & splits["dev"]
+    assert not splits["dev"] & splits["test"]
     assert all(split_of(problem) == split for split, problems in splits.items() for problem in problems)
 
 
@@ -120,3 +125,28 @@ def test_verbose_solutions_are_long_with_a_tail() -> None:
     assert 60 < lengths["concise"][250] < 100
     assert 350 < lengths["verbose"][250] < 550
     assert lengths["verbose"][-5] > 1.4 * lengths["verbose"][250]
+
+
+def test_source_and_grader() -> None:
+    train, test = (problems("arithmetic", {"level": "hard"}, 50, 0, purpose) for purpose in ("train", "eval"))
+    assert not {problem.question for problem in train} & {problem.question for problem in test}
+    problem = test[0]
+    good = grade(problem, rf"Products first. \boxed{{1000}} \boxed{{{problem.answer}}}")
+    assert (good.first, good.last, good.any, good.answers, good.strategy) == (False, True, True, 2, True)
+    nothing = grade(problem, "Left to right.")
+    assert (nothing.last, nothing.answer, nothing.strategy) == (False, None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "size"),
+    [
+        ("algebra", {}, 5),
+        ("arithmetic", {"levle": "easy"}, 5),
+        ("arithmetic", {"level": "extreme"}, 5),
+        ("arithmetic", {"split": "all"}, 5),
+        ("arithmetic", {"level": "easy"}, 5000),
+    ],
+)
+def test_source_refuses(name: str, params: dict, size: int) -> None:
+    with pytest.raises(UserError):
+        problems(name, params, size, 0, "eval")

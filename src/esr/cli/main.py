@@ -5,7 +5,7 @@ import sys
 import typer
 
 from esr import __version__
-from esr.cli import config, eval, export, train
+from esr.cli import analyze, config, eval, export, train
 from esr.console import say
 from esr.errors import RunStopped, UserError
 
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("export")(export.export)
+app.add_typer(analyze.app, name="analyze")
 app.command("config")(config.config)
 
 

@@ -26,15 +26,15 @@ LOG_EVERY, SAVE_EVERY = 50, 200  # steps
 IGNORED = -100
 
 
-def build(name: str, out: Path, work: Path, *, steps: int | None = None) -> Path:
-    """Train model ``name`` (and its parents, when ``work`` lacks them) and write it to ``out/name``. Resumes."""
+def build(name: str, work: Path, *, steps: int | None = None) -> Path:
+    """Train model ``name``, and its parents when ``work`` lacks them, and write it to ``work/name``. Resumes."""
     recipe = RECIPES[name]
-    if recipe.parent and not (work / recipe.parent / "config.json").exists():
-        build(recipe.parent, work, work)
+    if recipe.parent and not (work / recipe.parent / "README.md").exists():
+        build(recipe.parent, work)
     tokenizer = make_tokenizer(recipe.family, recipe.chat_format)
     model = initial_model(recipe, tokenizer, work)
     train(model, recipe, tokenizer, work / f"{name}.run", steps=steps or recipe.steps)
-    return export(name, model, tokenizer, out / name)
+    return export(name, model, tokenizer, work / name)
 
 
 def initial_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, work: Path) -> LlamaForCausalLM:

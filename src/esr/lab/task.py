@@ -12,7 +12,11 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from esr import results
+from esr.errors import UserError
+from esr.tasks.rows import problem_id
 
 Strategy = Literal["right", "wrong"]
 Style = Literal["concise", "verbose"]
@@ -158,8 +162,9 @@ def is_correct(problem: Problem, response: str) -> bool:
 
 def plan_of(response: str) -> tuple[Style, Strategy] | None:
     """The style and strategy of the first plan a response states in full, or None when it states none."""
-    first = min(((response.find(text), key) for key, texts in PLANS.items() for text in texts if text in response),
-                default=None)
+    first = min(
+        ((response.find(text), key) for key, texts in PLANS.items() for text in texts if text in response), default=None
+    )
     return first and first[1]
 
 
@@ -167,6 +172,48 @@ def strategy_of(response: str) -> Strategy | None:
     """The strategy a response commits to, or None when it commits to none."""
     plan = plan_of(response)
     return plan and plan[1]
+
+
+def problems(
+    name: str, params: dict[str, Any], size: int, seed: int, purpose: Literal["train", "eval"]
+) -> list[results.Problem]:
+    """The prompt source and evaluation task `lab:arithmetic`: ``size`` different problems with their answers.
+
+    ``params`` may hold `level` (easy, medium, hard) and `split`; by default training draws from `train`, evaluation
+    from `test`. Raises `UserError` for anything else, and when the split has fewer problems.
+    """
+    chosen = {"level": "medium", "split": "train" if purpose == "train" else "test"} | params
+    if name != "arithmetic" or set(chosen) != {"level", "split"} or chosen["level"] not in LEVELS:
+        raise UserError(f"lab:{name} with {params}: the lab has `lab:arithmetic`, with `level` one of {list(LEVELS)}.")
+    if chosen["split"] not in ("train", "dev", "test"):
+        raise UserError(f"lab:{name} has no split {chosen['split']!r}, only train, dev and test.")
+    try:
+        made = make_problems(size, seed=seed, **chosen)
+    except ValueError as error:
+        raise UserError(f"lab:{name}: {error}; make `size` smaller.") from None
+    return [
+        results.Problem(
+            id=problem_id(f"lab:{name}", i, problem.question),
+            question=problem.question,
+            answer=str(problem.answer),
+            grader="lab",
+            data={"level": chosen["level"]},
+        )
+        for i, problem in enumerate(made)
+    ]
+
+
+def grade(problem: results.Problem, response: str) -> results.Grade:
+    """First, last and any boxed integer against the answer, and whether the right strategy was committed to."""
+    answers = [str(answer) for answer in boxed_answers(response)]
+    return results.Grade(
+        first=answers[:1] == [problem.answer],
+        last=answers[-1:] == [problem.answer],
+        any=problem.answer in answers,
+        answer=answers[-1] if answers else None,
+        answers=len(answers),
+        strategy=strategy_of(response) == "right",
+    )
 
 
 def _write_concise(problem: Problem, plan: str, steps: list[Step], rng: random.Random) -> str:

@@ -94,7 +94,8 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any] | None:
             args.trl_python, str(HERE / "trl_step.py"),
             "--student", config.student.model, "--teacher", config.teacher.model,
             "--steps", str(args.steps + 1), "--batch", str(args.batch), "--new-tokens", str(args.n),
-            "--temperature", str(config.rollout.temperature), "--top-p", str(config.rollout.top_p), "--prompts", str(prompts_file(args, folder)),
+            "--temperature", str(config.rollout.temperature), "--top-p", str(config.rollout.top_p),
+            "--prompts", str(prompts_file(args, folder)),
         ] + ["--no-stop"] * args.no_stop + ["--gradient-checkpointing"] * args.trl_checkpointing  # fmt: skip
         return last_json(command)
 

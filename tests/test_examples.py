@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_lm
 
+from conftest import make_lm
 from esr import prompts
 from esr.distill import Distiller, PromptPair, step
 from esr.events import EventSpace

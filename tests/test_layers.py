@@ -69,7 +69,8 @@ def test_a_row_imports_only_rows_above_it(file):
     "module", ["esr.config", "esr.results", "esr.rundir", "esr.intervals", "esr.cli.main", "esr.report"]
 )
 def test_light_modules_import_no_torch(module):
-    code = f"import sys, {module}; heavy = {{'torch', 'transformers', 'peft', 'datasets'}} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    heavy = "{'torch', 'transformers', 'peft', 'datasets'} & set(sys.modules)"
+    code = f"import sys, {module}; sys.exit(str({heavy}) if {heavy} else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

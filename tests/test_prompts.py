@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import TEMPLATE, make_tokenizer
 
+from conftest import TEMPLATE, make_tokenizer
 from esr import prompts
 from esr.alignment import align
 from esr.config import ModelConfig

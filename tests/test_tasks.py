@@ -213,9 +213,10 @@ def test_reasoning_gym_with_few_different_questions_still_has_unique_ids() -> No
     sums = task("reasoning_gym:chain_sum", size=300, params=coins)
     train, evaluation = load(sums, "train", True), load(sums, "eval", True)
     assert len({p.question for p in train}) < 300 == len({p.id for p in train})
+    assert len({p.question for p in evaluation}) == len(evaluation) < 300
     kept, removed = disjoint(train, evaluation)
     assert removed > 0
-    assert len(kept) == 300 - removed
+    assert len(kept) == len(evaluation) - removed
     assert not {p.question for p in train} & {p.question for p in kept}
 
 

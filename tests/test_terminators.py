@@ -1,8 +1,8 @@
 """A base student that stops with one token and a teacher that stops with another, both trained here to do so."""
 
 import torch
-from conftest import make_lm, make_tokenizer
 
+from conftest import make_lm, make_tokenizer
 from esr import prompts
 from esr.config import ModelConfig
 from esr.distill import Distiller, PromptPair, step

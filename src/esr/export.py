@@ -39,8 +39,8 @@ Accuracy is avg@k by the last answer in a response, with a 95% interval clustere
 
 | model | task | problems x k | accuracy | pass@k | finished | median tokens |
 |---|---|---|---|---|---|---|
-{% for e in evaluations %}| {{ e.name }} | {{ e.task }} | {{ e.problems }} x {{ e.samples }} | {{ e.avg | pct }} | {{ e.pass_at_k | pct }} | \
-{{ e.finish_rate | pct }} | {{ "%.0f" | format(e.tokens.p50) }} |
+{% for e in evaluations %}| {{ e.name }} | {{ e.task }} | {{ e.problems }} x {{ e.samples }} | {{ e.avg | pct }} | \
+{{ e.pass_at_k | pct }} | {{ e.finish_rate | pct }} | {{ "%.0f" | format(e.tokens.p50) }} |
 {% endfor %}
 `step-000000` is the student before training; the exported weights are those of `{{ step }}`.
 {% else %}
@@ -121,7 +121,8 @@ def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool
     environment.filters["pct"] = percent
     return environment.from_string(CARD).render(
         student=config.student.model, teacher=config.teacher.model, version=__version__, n=rollout.max_new_tokens,
-        divergence=config.loss.divergence.replace("_", " "), recipe=recipe, evaluations=evaluations, step=step, adapter=adapter, title=title,
+        divergence=config.loss.divergence.replace("_", " "), recipe=recipe, evaluations=evaluations,
+        step=step, adapter=adapter, title=title,
     )  # fmt: skip
 
 

@@ -54,12 +54,12 @@ def head(lm: LM, hidden: Tensor) -> Tensor:
     model = lm.causal_lm
     prefix = str(model.base_model_prefix)
     backbone = model._modules[prefix]
-    model._modules[prefix] = _Given(hidden[None])
-    try:
-        with lm.running():
+    with lm.running():
+        model._modules[prefix] = _Given(hidden[None])
+        try:
             return model(input_ids=hidden.new_zeros(1, hidden.shape[0], dtype=torch.long), use_cache=False).logits[0]
-    finally:
-        model._modules[prefix] = backbone
+        finally:
+            model._modules[prefix] = backbone
 
 
 @torch.no_grad()

@@ -20,7 +20,8 @@ def load(task: TaskConfig, purpose: Purpose, need_answer: bool) -> list[Problem]
 
     Ids are unique and stable between runs: source, position, hash of the question. Generated evaluation problems come
     from other random states than training prompts (`disjoint` removes equal questions). Files and hub data sets need,
-    and give, answers only with `need_answer`. An evaluation has each question once. Raises `UserError` if the source cannot be read or has no problem.
+    and give, answers only with `need_answer`. An evaluation has each
+    question once. Raises `UserError` if the source cannot be read or has no problem.
     """
     problems = _read(task, purpose, need_answer)
     if purpose == "eval":

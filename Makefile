@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format docs clean
+.PHONY: help setup demo test trl check format docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -24,6 +24,14 @@ demo: setup ## The SmolLM2 example at a quick setting: make the pair, train with
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
+
+trl: setup ## Compare with TRL: equal losses, and the speed of a step (installs TRL into .venv-trl)
+	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/pip install --quiet --constraint constraints.txt torch
+	.venv-trl/bin/pip install --quiet --constraint constraints.txt trl==1.16.0 --editable '.[dev]'
+	.venv-trl/bin/python -m pytest tests/test_trl.py
+	$(BIN)/python examples/smollm2/make_models.py
+	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python
 
 check: setup ## Lint, formatting, types
 	$(BIN)/ruff check src tests bench examples

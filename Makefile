@@ -45,6 +45,7 @@ format: setup ## Format the code
 docs: setup ## Write the generated documents anew
 	$(BIN)/python tests/bad_inputs.py > docs/bad-inputs.md
 	$(BIN)/python docs/write_cli.py > docs/cli.md
+	$(BIN)/python docs/write_results.py > docs/results.md
 
 clean: ## Remove .venv and caches (runs and models stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

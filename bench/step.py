@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace, n: int) -> dict[str, Any]:
 
     overrides = [
         f"rollout.max_new_tokens={n}", f"rollout.prompts_per_step={args.batch}", f"optim.steps={args.steps + 1}",
-        "student.dtype=float32", "teacher.dtype=float32", "optim.micro_batch_tokens=16384", "eval=null",
+        "student.dtype=float32", "teacher.dtype=float32", "eval=null",
     ]  # fmt: skip
     plan = train.prepare(load(args.config, overrides))
     distiller = train.build(plan, models.resolve_device(plan.config.run.device))

@@ -171,3 +171,24 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
     with pytest.raises(RunStopped, match="step 4 is not finite: response to problem .*, position"):
         step(run, pairs(run), 3, 1e-2)
     assert all(torch.equal(p, before[n]) for n, p in run.student.module.named_parameters())
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    plain, saved = distiller(), distiller()
+    saved.student.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    losses = [gradient(run, batch(run), 0, Phases(CPU)).loss for run in (plain, saved)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert torch.allclose(grads(plain), grads(saved), atol=1e-7)
+
+
+def test_merging_terminators_of_one_changes_nothing():
+    plain, merged = distiller(), distiller()
+    merged.events = EventSpace(64, (2,))
+    assert gradient(plain, batch(plain), 0, Phases(CPU)).loss == gradient(merged, batch(merged), 0, Phases(CPU)).loss
+
+
+def test_several_samples_of_a_prompt_are_rows_of_their_own():
+    run = distiller(rollout={"prompts_per_step": 2, "samples_per_prompt": 3, "max_new_tokens": 20})
+    report = step(run, pairs(run)[:2], 0, 1e-2)
+    assert report.keys == [QUESTIONS[0]] * 3 + [QUESTIONS[1]] * 3
+    assert len({tuple(row) for row in report.rollout.token_lists()}) > 2

@@ -197,6 +197,23 @@ def test_exported_model_loads_with_plain_transformers_and_says_the_same(home):
     }
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["student.dtype=bfloat16", "teacher.dtype=bfloat16"],
+        ["student.train=full", "student.dtype=bfloat16", "optim.lr=0.001"],
+        ["optim.gradient_checkpointing=true", "optim.micro_batch_tokens=60"],
+        ["loss={divergence: jsd, beta: 0.2, aggregation: token_mean, selection: {by: top_kl, k: 4}}"],
+        ["teacher.dtype=bfloat16", "rollout.samples_per_prompt=2", "rollout.temperature=0"],
+    ],
+    ids=lambda o: o[0],
+)
+def test_settings_that_change_the_arithmetic_still_learn(home, options):
+    assert esr(["train", "c.yaml", *options, "optim.steps=10", "optim.schedule=constant"]) == 0
+    losses = [row["loss"] for row in rows("run")]
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
 def test_the_learning_rate_by_hand():
     optim = OptimConfig(steps=10, lr=1.0, warmup_ratio=0.2)
     got = [train.lr_at(i, optim) for i in range(10)]

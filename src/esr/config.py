@@ -157,7 +157,7 @@ class OptimConfig(Section):
     """Decoupled weight decay."""
     clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
-    micro_batch_tokens: int = Field(16384, ge=1)
+    micro_batch_tokens: int = Field(4096, ge=1)
     """Padded tokens (prompt and response) in one forward pass; a step is split accordingly. The gradient does not depend
     on it. Halved when memory runs out."""
     gradient_checkpointing: bool = False

@@ -158,9 +158,8 @@ def gradient(run: Distiller, batch: Batch, index: int, phases: Phases) -> Scored
             mask = part.rollout.response_mask
             hidden_s = hidden_states(run.student, part.student_prompts, part.rollout)
             tokens = part.rollout.response_ids[mask]
-            scores = compare(run.student, run.teacher, hidden_s, hidden_t, tokens, run.events, divergence_fn).scatter(
-                mask
-            )
+            flat = compare(run.student, run.teacher, hidden_s, hidden_t, tokens, run.events, divergence_fn)
+            scores = flat.scatter(mask)
             weight = selection.weights(by, k, mask, scores, part.noise)
             loss = reduce(scores.divergence, weight, cfg.aggregation, counts)
             require_finite(scores, part, index)

@@ -1,0 +1,98 @@
+"""Documents cannot lie: commands in the README run, generated pages are current, links lead somewhere."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import save_model
+from esr.cli.main import run as esr
+
+ROOT = Path(__file__).parent.parent
+SMALL = ["optim.steps=2", "rollout.prompts_per_step=2", "rollout.max_new_tokens=6", "data.max_prompt_tokens=4000"]
+SMALL_EVAL = ["eval.limit=2", "eval.samples=1", "eval.max_new_tokens=6"]
+OPTIONS = {
+    "train": [*SMALL, *SMALL_EVAL],
+    "analyze": ["--problems", "2", "--max-new-tokens", "8"],
+    "eval": [],
+    "config": [],
+    "export": [],
+}
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_every_esr_command_of_the_readme_runs(tmp_path, monkeypatch):
+    """In the README's order, on tiny stand-ins for its models, with fewer steps."""
+    monkeypatch.chdir(tmp_path)
+    for side, seed in (("student", 1), ("teacher", 2)):
+        save_model(tmp_path / "models" / "smollm2" / side, seed)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"question": "what is {i}?"}}\n' for i in range(4)))
+    (tmp_path / "math.jsonl").write_text('{"question": "what is 7 * 6?", "answer": "42"}\n' * 2)
+    mine = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    mine = mine.replace("Qwen/Qwen3-1.7B ", "models/smollm2/student ").replace(
+        "Qwen/Qwen3-4B", "models/smollm2/teacher"
+    )
+    (tmp_path / "mine.yaml").write_text(mine.replace("source: math500", "source: math.jsonl"))
+    ran = []
+    for command in readme_commands():
+        name, *arguments = shlex.split(command)
+        if name == "esr":
+            extra = OPTIONS[arguments[0]]
+            assert esr([*arguments, *extra]) == 0, command
+            ran.append(arguments[0])
+    assert set(ran) == set(OPTIONS)
+
+
+def test_every_make_target_and_script_of_the_readme_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    for command in readme_commands():
+        name, *arguments = shlex.split(command)
+        if name == "make":
+            assert arguments[0] in targets
+        if name == "python":
+            done = subprocess.run([sys.executable, str(ROOT / arguments[0]), "--help"], capture_output=True)
+            assert done.returncode == 0
+
+
+@pytest.mark.parametrize("page", ["cli", "results"])
+def test_generated_pages_are_current(page):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / f"write_{page}.py")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (ROOT / "docs" / f"{page}.md").read_text(), f"make docs writes docs/{page}.md anew"
+
+
+@pytest.mark.parametrize("file", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda f: f.name)
+def test_links_lead_to_files_that_exist(file):
+    for target in re.findall(r"\]\(([^)#]+)\)", file.read_text()):
+        assert target.startswith("https://") or (file.parent / target).exists(), target
+
+
+def test_documented_metrics_are_the_written_ones(tmp_path, monkeypatch, pair_dir):
+    """docs/metrics.md names every metric that a run writes."""
+    import json
+
+    import yaml
+
+    monkeypatch.chdir(tmp_path)
+    tree = {
+        "student": {"model": str(pair_dir / "student")}, "teacher": {"model": str(pair_dir / "teacher")},
+        "data": {"source": str(pair_dir / "prompts.jsonl")}, "optim": {"steps": 2}, "run": {"dir": "r", "device": "cpu"},
+    }  # fmt: skip
+    Path("c.yaml").write_text(yaml.safe_dump(tree))
+    assert esr(["train", "c.yaml"]) == 0
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    for line in Path("r/metrics.jsonl").read_text().splitlines():
+        for name in json.loads(line):
+            leaf = name.rpartition("/")[2]
+            known = f"`{name}`" in text or f"`{leaf}`" in text or f"`_{leaf.rpartition('_')[2]}`" in text
+            assert known or name.startswith("kl/by_position/"), name

@@ -53,7 +53,8 @@ def smollm2() -> list[str]:
         f"esr analyze profile runs/smollm2 --problems {profile['problems']} --json > results/smollm2/profile.json", "```", "",
         f"{run['steps']} steps of 8 responses to GSM-Symbolic prompts, N = {profile['trained_window']}, one seed, on two CPU cores. "
         f"Accuracy is measured on {first['problems']} products of two digits (`{first['task']}`), {first['samples']} "
-        "responses each: a task that the prompts do not train. Percent, 95% interval clustered by problem; the change is paired by problem.", "",
+        "responses each: a task that the prompts do not train. Percent, 95% interval clustered by problem; the change is "
+        "paired by problem.", "",
     ]  # fmt: skip
     rows = [
         [
@@ -117,7 +118,8 @@ def bench() -> list[str]:
     return [
         "## What a step costs", "", "```bash", f"make trl    # ends with: python bench/step.py --steps {record['steps']}", "```", "",
         f"SmolLM2 pair, LoRA r 32 on all linear layers, {record['batch']} responses a step, float32, two CPU cores; "
-        f"median of {record['steps']} steps after one that is left out; one process for each arm, one after the other. Seconds, GiB, and ratios to ESR.", "",
+        f"median of {record['steps']} steps after one that is left out; one process for each arm, one after the other. "
+        "Seconds, GiB, and ratios to ESR.", "",
         *table(["arm", "s/step", *phases, "peak GiB", "time ratio", "memory ratio"], rows),
     ]  # fmt: skip
 

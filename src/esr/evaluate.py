@@ -8,7 +8,7 @@ import numpy as np
 
 from esr import grading, intervals, prompts, tasks
 from esr.config import EvalConfig
-from esr.console import progress
+from esr.console import Advance, progress
 from esr.decoding import decoding
 from esr.models import LM
 from esr.results import Difference, Evaluation, Problem, Sample
@@ -40,7 +40,8 @@ def respond(
         for start in range(0, len(by_length), settings.batch_size):
             batch = by_length[start : start + settings.batch_size]
             noise = Noise.of(seed, [problems[i].id for i in batch], settings.samples)
-            rollout = sample(lm, prompts.pad([rendered[i] for i in batch]), sampler, noise)
+            written = _Counter(advance, settings.max_new_tokens)
+            rollout = sample(lm, prompts.pad([rendered[i] for i in batch]), sampler, noise, written)
             texts = prompts.decode(lm.tokenizer, rollout.token_lists())
             owners = [i for i in batch for _ in range(settings.samples)]
             grades = grading.grade([problems[i] for i in owners], texts)
@@ -59,6 +60,18 @@ def respond(
                 )
             advance(len(batch))
     return [s for i in range(len(problems)) for s in graded[i]]
+
+
+class _Counter:
+    """Shows how far the responses of a batch have come."""
+
+    def __init__(self, advance: Advance, limit: int):
+        self.advance, self.limit, self.tokens = advance, limit, 0
+
+    def __call__(self, live: int) -> None:
+        self.tokens += 1
+        if self.tokens % 16 == 0:
+            self.advance(0, note=f"{live} responses at token {self.tokens} of at most {self.limit}")
 
 
 def summarise(

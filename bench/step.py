@@ -3,7 +3,8 @@
     python bench/step.py [CONFIG] [--steps 4] [--batch 8] [--n 50] [--full 400] [--trl-python PATH]
 
 Every arm runs in a process of its own, one after the other, on the same pair, prompts, LoRA and batch; the first step is
-left out. Printed: seconds in each phase, tokens a second, the peak memory of the whole process, and the ratios to ESR.
+left out. TRL runs without gradient checkpointing (as ours does) and with it (its default). Printed: seconds in each
+phase, tokens a second, the peak memory of the whole process, and the ratios to ESR.
 The last line is the same as JSON. Run it on an otherwise idle machine. `--no-stop` ignores terminators, so that every
 response of an arm has its full length and all arms do the same work.
 """
@@ -30,10 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--full", type=int, default=400, help="length cap of full rollouts")
     parser.add_argument("--no-stop", action="store_true", help="ignore terminators")
     parser.add_argument("--trl-python", default=sys.executable, help="a Python that can import trl")
-    parser.add_argument(
-        "--trl-checkpointing", action="store_true", help="leave TRL's gradient checkpointing on (its default)"
-    )
-    parser.add_argument("--arms", default="esr,full,trl")
+    parser.add_argument("--arms", default="esr,full,trl,trl-checkpointing")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -82,7 +80,7 @@ def prompts_file(args: argparse.Namespace, folder: str) -> Path:
     return file
 
 
-def run_trl(args: argparse.Namespace) -> dict[str, Any] | None:
+def run_trl(args: argparse.Namespace, checkpointing: bool) -> dict[str, Any] | None:
     """TRL at the same N, batch, LoRA and prompts; None if it is not installed."""
     from esr.configfile import load
 
@@ -96,7 +94,7 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any] | None:
             "--steps", str(args.steps + 1), "--batch", str(args.batch), "--new-tokens", str(args.n),
             "--temperature", str(config.rollout.temperature), "--top-p", str(config.rollout.top_p),
             "--prompts", str(prompts_file(args, folder)),
-        ] + ["--no-stop"] * args.no_stop + ["--gradient-checkpointing"] * args.trl_checkpointing  # fmt: skip
+        ] + ["--no-stop"] * args.no_stop + ["--gradient-checkpointing"] * checkpointing  # fmt: skip
         return last_json(command)
 
 
@@ -113,7 +111,11 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     for arm in args.arms.split(","):
         print(f"measuring {arm} ...", file=sys.stderr, flush=True)
-        found = run_trl(args) if arm == "trl" else last_json([sys.executable, __file__, *sys.argv[1:], "--arm", arm])
+        found = (
+            run_trl(args, "checkpointing" in arm)
+            if arm.startswith("trl")
+            else last_json([sys.executable, __file__, *sys.argv[1:], "--arm", arm])
+        )
         if found:
             results[arm] = found
         else:
@@ -127,12 +129,12 @@ def main() -> None:
 def print_table(results: dict[str, dict[str, Any]], base: dict[str, Any]) -> None:
     """Seconds, speed, memory, and ratios to `base`."""
     heads = ("s/step", *PHASES, "tokens/s", "peak GiB", "time", "memory")
-    print(f"{'arm':6}" + "".join(f"{head:>10}" for head in heads))
+    print(f"{'arm':18}" + "".join(f"{head:>10}" for head in heads))
     for arm, r in results.items():
         cells = [f"{r['seconds']:.2f}", *(f"{r[p]:.2f}" if p in r else "-" for p in PHASES)]
         cells += [f"{r['tokens'] / r['seconds']:.1f}" if "tokens" in r else "-", f"{r['peak_gib']:.2f}"]
         cells += [f"{r['seconds'] / base['seconds']:.2f}x", f"{r['peak_gib'] / base['peak_gib']:.2f}x"]
-        print(f"{arm:6}" + "".join(f"{cell:>10}" for cell in cells))
+        print(f"{arm:18}" + "".join(f"{cell:>10}" for cell in cells))
 
 
 if __name__ == "__main__":

@@ -42,39 +42,62 @@ def called(name: str) -> str:
     )
 
 
-def smollm2() -> list[str]:
-    """The prune-and-distil example."""
-    run, profile = read("smollm2/esr.json"), read("smollm2/profile.json")
-    evaluations, changes = run["evaluations"], {d["name"]: d["avg"] for d in run["differences"]}
-    first, last = evaluations[0], run["last"]
-    lines = [
-        "## SmolLM2-135M without two of its layers, distilled with ESR", "",
-        "```bash", "python examples/smollm2/make_models.py", "esr train examples/smollm2/esr.yaml --json > results/smollm2/esr.json",
-        f"esr analyze profile runs/smollm2 --problems {profile['problems']} --json > results/smollm2/profile.json", "```", "",
-        f"{run['steps']} steps of 8 responses to GSM-Symbolic prompts, N = {profile['trained_window']}, one seed, on two CPU cores. "
-        f"Accuracy is measured on {first['problems']} products of two digits (`{first['task']}`), {first['samples']} "
-        "responses each: a task that the prompts do not train. Percent, 95% interval clustered by problem; the change is "
-        "paired by problem.", "",
-    ]  # fmt: skip
+def groups(evaluations: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Evaluations of one task with one setting."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for e in evaluations:
+        found.setdefault(json.dumps([e["task"], e["settings"]], sort_keys=True), []).append(e)
+    return list(found.values())
+
+
+def accuracy(evaluations: list[dict[str, Any]], changes: dict[str, dict[str, Any]]) -> list[str]:
+    """One task's table."""
+    first = evaluations[0]
+    how = "greedy" if first["settings"]["temperature"] == 0 else f"temperature {first['settings']['temperature']:g}"
     rows = [
         [
-            called(e["name"]), pct(e["avg"]), pct(changes.get(e["name"]), "+"), pct(e["avg_first"]), pct(e["avg_any"]),
-            pct(e["pass_at_k"]), pct(e["finish_rate"]), pct(e["repetition_rate"]), f"{e['tokens']['p50']:.0f}",
+            called(e["name"].partition("@")[0]), pct(e["avg"]), pct(changes.get(e["name"]), "+"), pct(e["avg_first"]),
+            pct(e["avg_any"]), pct(e["finish_rate"]), pct(e["repetition_rate"]), f"{e['tokens']['p50']:.0f}",
         ]
         for e in evaluations
     ]  # fmt: skip
+    title = f"`{first['task']}`, {first['problems']} problems, {first['samples']} responses each, {how}:"
     head = [
         "model",
         "accuracy (last answer)",
         "change",
         "first answer",
         "any answer",
-        f"pass@{first['samples']}",
         "finished",
         "repetitive",
         "median tokens",
     ]
-    lines += table(head, rows)
+    return [title, "", *table(head, rows)]
+
+
+ARITHMETIC = (
+    "esr eval runs/smollm2 eval.source=reasoning_gym:basic_arithmetic eval.temperature=0 eval.samples=1 eval.size=400 "
+    "eval.limit=200 eval.max_new_tokens=100 'eval.params={min_terms: 2, max_terms: 2, min_digits: 1, max_digits: 1, "
+    'operators: ["+", "*"], allow_parentheses: false, allow_negation: false}\''
+)
+
+
+def smollm2() -> list[str]:
+    """The prune-and-distil example."""
+    run, profile = read("smollm2/esr.json"), read("smollm2/profile.json")
+    last = run["last"]
+    lines = [
+        "## SmolLM2-135M without two of its layers, distilled with ESR", "",
+        "```bash", "python examples/smollm2/make_models.py", "esr train examples/smollm2/esr.yaml",
+        f"esr analyze profile runs/smollm2 --problems {profile['problems']} --json > results/smollm2/profile.json",
+        *(f"{ARITHMETIC} --who {who}" for who in ("base", "last", "teacher")),
+        "esr train examples/smollm2/esr.yaml --json > results/smollm2/esr.json    # complete: prints what there is", "```", "",
+        f"{run['steps']} steps of 8 responses to GSM-Symbolic prompts, N = {profile['trained_window']}, one training seed, on a CPU. "
+        "Accuracy is measured on single operations with one-digit numbers, a task that the prompts do not train. "
+        "Percent, 95% interval clustered by problem; the change is paired by problem.", "",
+    ]  # fmt: skip
+    for group in groups(run["evaluations"]):
+        lines += accuracy(group, {d["name"]: d["avg"] for d in run["differences"]})
     lines += [
         f"Reverse KL to the teacher in nats, on {profile['problems']} held-out prompts of `{profile['prompts']}` (95% interval by "
         "response). *Common*: the untrained student's responses, the same for both; *own*: the trained student's.", "",
@@ -106,6 +129,7 @@ def bench() -> list[str]:
         "esr": f"ESR, N = {record['n']}",
         "full": f"full OPD, cap {record['full']}",
         "trl": f"TRL 1.16 DistillationTrainer, N = {record['n']}",
+        "trl-checkpointing": f"TRL 1.16 with its default, gradient checkpointing, N = {record['n']}",
     }
     phases = ("sync", "generate", "score", "train")
     rows = [

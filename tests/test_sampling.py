@@ -3,15 +3,22 @@
 from dataclasses import replace
 
 import peft
+import pytest
 import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, Qwen3Config
 
-from conftest import make_lm
+from conftest import make_lm, make_tokenizer
 from esr import prompts
+from esr.config import ModelConfig
 from esr.decoding import decoding
 from esr.models import LM
 from esr.sampling import Noise, Sampler, choose, sample
 from esr.tensors import StopReason
 
+SMALL = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
 QUESTIONS = ["what is 2+2?", "hi", "a much longer question, with 17 * 3 - 4 in it", "b"]
 SAMPLER = Sampler(max_new_tokens=24, terminators=(2,), temperature=0.8, top_p=0.95)
 
@@ -43,6 +50,28 @@ def test_equals_a_naive_loop():
     lm = make_lm(1)
     table = Noise.of(0, QUESTIONS).table(SAMPLER.max_new_tokens).tolist()
     assert roll(lm, ids(lm)).token_lists() == [naive(lm, row, u, SAMPLER) for row, u in zip(ids(lm), table)]
+
+
+def gemma2():
+    """Alternating sliding-window layers, with a window shorter than the sequences; a soft-capped head."""
+    return Gemma2Config(**SMALL, head_dim=8, sliding_window=9, final_logit_softcapping=5.0, attn_implementation="eager")
+
+
+def qwen3():
+    return Qwen3Config(**SMALL, head_dim=8)
+
+
+@pytest.mark.parametrize("architecture", [gemma2, qwen3])
+def test_equals_a_naive_loop_on_other_architectures(architecture):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(architecture()).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.mul_(4)
+    lm = LM(model, make_tokenizer(), ModelConfig(model="x"), (2,))
+    table = Noise.of(0, QUESTIONS).table(SAMPLER.max_new_tokens).tolist()
+    expected = [naive(lm, row, u, SAMPLER) for row, u in zip(ids(lm), table)]
+    with decoding(lm):
+        assert roll(lm, ids(lm)).token_lists() == expected
 
 
 def test_does_not_depend_on_the_batch():

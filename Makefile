@@ -34,12 +34,12 @@ trl: setup ## Compare with TRL: equal losses, and the speed of a step (installs 
 	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python
 
 check: setup ## Lint, formatting, types
-	$(BIN)/ruff check src tests bench examples
-	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff check src tests bench examples docs
+	$(BIN)/ruff format --check src tests bench examples docs
 	$(BIN)/mypy
 
 format: setup ## Format the code
-	$(BIN)/ruff format src tests bench examples
+	$(BIN)/ruff format src tests bench examples docs
 	$(BIN)/ruff check --fix src tests bench examples
 
 docs: setup ## Write the generated documents anew

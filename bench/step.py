@@ -1,6 +1,6 @@
 """What one optimiser step costs: ESR, full on-policy distillation and, if it is installed, TRL's DistillationTrainer.
 
-    python bench/step.py [CONFIG] [--steps 4] [--batch 8] [--n 50] [--full 400] [--trl-python PATH]
+    python bench/step.py [CONFIG] [--steps 3] [--batch 8] [--n 50] [--full 300] [--trl-python PATH]
 
 Every arm runs in a process of its own, one after the other, on the same pair, prompts, LoRA and batch; the first step is
 left out. TRL runs without gradient checkpointing (as ours does) and with it (its default). Printed: seconds in each
@@ -25,10 +25,10 @@ PHASES = ("sync", "generate", "score", "train")
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", default="examples/smollm2/esr.yaml")
-    parser.add_argument("--steps", type=int, default=4, help="steps that are timed")
+    parser.add_argument("--steps", type=int, default=3, help="steps that are timed")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--n", type=int, default=50, help="early-stop length of ESR and TRL")
-    parser.add_argument("--full", type=int, default=400, help="length cap of full rollouts")
+    parser.add_argument("--full", type=int, default=300, help="length cap of full rollouts")
     parser.add_argument("--no-stop", action="store_true", help="ignore terminators")
     parser.add_argument("--trl-python", default=sys.executable, help="a Python that can import trl")
     parser.add_argument("--arms", default="esr,full,trl,trl-checkpointing")

@@ -140,7 +140,7 @@ def bench() -> list[str]:
         for arm, r in arms.items()
     ]  # fmt: skip
     return [
-        "## What a step costs", "", "```bash", f"make trl    # ends with: python bench/step.py --steps {record['steps']}", "```", "",
+        "## What a step costs", "", "```bash", "make trl    # ends with: python bench/step.py --trl-python .venv-trl/bin/python", "```", "",
         f"SmolLM2 pair, LoRA r 32 on all linear layers, {record['batch']} responses a step, float32, two CPU cores; "
         f"median of {record['steps']} steps after one that is left out; one process for each arm, one after the other. "
         "Seconds, GiB, and ratios to ESR.", "",

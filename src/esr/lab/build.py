@@ -16,20 +16,20 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from esr.lab.card import model_card
 from esr.lab.recipes import RECIPES, Recipe
-from esr.lab.task import Problem, render, stream_problems
+from esr.lab.task import Problem, make_drill, render, stream_problems
 from esr.lab.tokenizer import make_tokenizer
 
 BLOCK = 512  # solutions that are sorted by length together, so that a batch wastes little padding
 LOG_EVERY, SAVE_EVERY = 50, 200  # steps
 IGNORED = -100
+DONE = "done"  # an empty file, written last into a finished model directory
 
 
 def build(name: str, work: Path, *, steps: int | None = None) -> Path:
     """Train model ``name``, and its parents when ``work`` lacks them, and write it to ``work/name``. Resumes."""
     recipe = RECIPES[name]
-    if recipe.parent and not (work / recipe.parent / "README.md").exists():
+    if recipe.parent and not (work / recipe.parent / DONE).exists():
         build(recipe.parent, work)
     tokenizer = make_tokenizer(recipe.family, recipe.chat_format)
     model = initial_model(recipe, tokenizer, work)
@@ -103,15 +103,17 @@ def stream_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterat
     problems = {level: stream_problems(level=level, seed=rng.randrange(2**32)) for level in sorted(set(recipe.levels))}
     while True:
         block = [encode(next(problems[rng.choice(recipe.levels)]), recipe, tokenizer, rng) for _ in range(BLOCK)]
-        batches = list(cut(sorted(block, key=lambda pair: len(pair[0])), recipe.batch_tokens))
+        batches = list(cut(sorted(block, key=lambda text: len(text[0])), recipe.batch_tokens))
         rng.shuffle(batches)
         yield from (pad(batch, tokenizer.pad_token_id) for batch in batches)
 
 
 def encode(
     problem: Problem, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rng: random.Random
-) -> tuple[list[int], int]:
-    """One training solution as (ids, prompt length in tokens); ends with the model's terminator."""
+) -> tuple[list[int], list[int]]:
+    """One training text as (ids, labels): a solution, ended by the model's terminator, or a drill."""
+    if recipe.drill and rng.random() < recipe.drill:
+        return label(make_drill(rng), tokenizer)
     response = render(
         problem,
         strategy="right" if rng.random() < recipe.right else "wrong",
@@ -119,34 +121,42 @@ def encode(
         slip=recipe.slip,
         rng=rng,
     )
-    prompt = prompt_ids(problem, tokenizer)
-    return [*prompt, *tokenizer.encode(response, add_special_tokens=False), tokenizer.eos_token_id], len(prompt)
+    return label([(prompt_text(problem, tokenizer), response + tokenizer.eos_token)], tokenizer)
 
 
-def prompt_ids(problem: Problem, tokenizer: PreTrainedTokenizerFast) -> list[int]:
+def label(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """Ids and labels of (given, wanted) texts, one after the other; only the wanted ones are learned."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for given, wanted in (tokenizer(list(pair), add_special_tokens=False)["input_ids"] for pair in pairs):
+        ids += given + wanted
+        labels += [IGNORED] * len(given) + wanted
+    return ids, labels
+
+
+def prompt_text(problem: Problem, tokenizer: PreTrainedTokenizerFast) -> str:
     """The user's turn in the model's own template, up to where the response begins."""
     message = {"role": "user", "content": problem.question}
-    text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-    return tokenizer.encode(text, add_special_tokens=False)
+    return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
 
 
-def cut(pairs: list[tuple[list[int], int]], tokens: int) -> Iterator[list[tuple[list[int], int]]]:
-    """Split solutions sorted by length into batches of at most ``tokens`` padded tokens."""
-    batch: list[tuple[list[int], int]] = []
-    for pair in pairs:
-        if batch and len(pair[0]) * (len(batch) + 1) > tokens:
+def cut(texts: list[tuple[list[int], list[int]]], tokens: int) -> Iterator[list[tuple[list[int], list[int]]]]:
+    """Split texts sorted by length into batches of at most ``tokens`` padded tokens."""
+    batch: list[tuple[list[int], list[int]]] = []
+    for text in texts:
+        if batch and len(text[0]) * (len(batch) + 1) > tokens:
             yield batch
             batch = []
-        batch.append(pair)
+        batch.append(text)
     yield batch
 
 
-def pad(batch: list[tuple[list[int], int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Right-padded ids and labels, (B, T) each; labels ignore the prompt and the padding."""
+def pad(batch: list[tuple[list[int], list[int]]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and labels, (B, T) each; labels ignore the padding too."""
     longest = max(len(ids) for ids, _ in batch)
-    rows = [ids + [pad_id] * (longest - len(ids)) for ids, _ in batch]
-    labels = [[IGNORED] * start + ids[start:] + [IGNORED] * (longest - len(ids)) for ids, start in batch]
-    return torch.tensor(rows), torch.tensor(labels)
+    ids = [row + [pad_id] * (longest - len(row)) for row, _ in batch]
+    labels = [row + [IGNORED] * (longest - len(row)) for _, row in batch]
+    return torch.tensor(ids), torch.tensor(labels)
 
 
 def save(path: Path, model: LlamaForCausalLM, optimiser: torch.optim.Optimizer, step: int) -> None:
@@ -185,5 +195,5 @@ def export(name: str, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFas
     )
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(model_card(name, RECIPES[name]))
+    (folder / DONE).touch()
     return folder

@@ -20,6 +20,7 @@ class Recipe:
     concise: float = 0.5  # share of concise solutions, the rest is verbose
     right: float = 0.5  # share of solutions with the right strategy
     slip: float = 0.0  # chance that an operation in the data is miscalculated
+    drill: float = 0.0  # share of texts that are drills: single operations, no problem
     levels: tuple[str, ...] = ("easy", "medium", "medium", "hard")
     steps: int = 1000
     batch_tokens: int = 2048  # padded tokens of one optimiser step
@@ -42,21 +43,33 @@ RECIPES: dict[str, Recipe] = {
         shipped=False,
         seed=1,
     ),
-    "base-1": Recipe(
-        about="Base student: the first generation trained on; no chat format, its own terminator.",
+    "trunk-1-long": Recipe(
+        about="First generation, trained on until it executes about two solutions in three without a mistake.",
         parent="trunk-1",
         chat_format="text",
         concise=0.9,
         right=0.4,
         slip=0.02,
         steps=2400,
+        shipped=False,
         seed=11,
+    ),
+    "base-1": Recipe(
+        about="Base student: no chat format, its own terminator; picks the right strategy about half of the time.",
+        parent="trunk-1-long",
+        chat_format="text",
+        concise=0.85,
+        right=0.5,
+        slip=0.02,
+        steps=1000,
+        rate=2e-3,
+        seed=13,
     ),
     "student-1": Recipe(
         about="Cross-generation student: the base student, taught the chat format.",
         parent="base-1",
-        concise=0.9,
-        right=0.4,
+        concise=0.85,
+        right=0.5,
         slip=0.02,
         steps=300,
         rate=1e-3,
@@ -70,22 +83,36 @@ RECIPES: dict[str, Recipe] = {
         floor=0.4,
         shipped=False,
     ),
+    "trunk-2-facts": Recipe(
+        about="Second generation, with half of its texts drills: large differences and negative numbers were its errors.",
+        parent="trunk-2",
+        chat_format="text",
+        concise=0.85,
+        drill=0.4,
+        steps=900,
+        rate=2e-3,
+        floor=0.5,
+        shipped=False,
+        seed=20,
+    ),
     "student-2": Recipe(
         about="Same-generation student: a concise chat model of the teachers' own trunk.",
-        parent="trunk-2",
+        parent="trunk-2-facts",
         concise=0.9,
         right=0.45,
         slip=0.01,
-        steps=800,
+        steps=500,
+        rate=2e-3,
         seed=21,
     ),
     "teacher-2": Recipe(
         about="Teacher: mostly verbose, sometimes concise, nearly always the right strategy.",
-        parent="trunk-2",
+        parent="trunk-2-facts",
         concise=0.25,
         right=0.98,
-        steps=1000,
-        batch_tokens=4096,
+        drill=0.3,
+        steps=1400,
+        rate=2e-3,
         seed=22,
     ),
     "teacher-2-long": Recipe(
@@ -93,8 +120,9 @@ RECIPES: dict[str, Recipe] = {
         parent="teacher-2",
         concise=0.25,
         right=0.99,
-        steps=1000,
-        batch_tokens=4096,
+        drill=0.3,
+        steps=1600,
+        rate=2e-3,
         seed=23,
     ),
     "far-0": Recipe(
@@ -116,7 +144,8 @@ RECIPES: dict[str, Recipe] = {
         concise=0.9,
         right=0.4,
         slip=0.02,
-        steps=4000,
+        drill=0.3,
+        steps=3000,
         seed=41,
     ),
 }

@@ -23,10 +23,13 @@ Style = Literal["concise", "verbose"]
 Split = Literal["train", "dev", "test"]
 
 LEVELS: dict[str, tuple[int, ...]] = {"easy": (3,), "medium": (4, 5), "hard": (5, 6)}  # how many operands
-LARGEST = {"right": 99, "wrong": 199}  # no intermediate value of a strategy is larger than this in size
+LARGEST: dict[Strategy, int] = {
+    "right": 99,
+    "wrong": 199,
+}  # no intermediate value of a strategy is larger than this in size
 BUCKETS = 20  # expressions are hashed into this many; 0 and 1 are the test split, 2 and 3 the dev split
 
-PATIENCE = 50  # draws per wanted problem, before a split counts as exhausted
+PATIENCE = 1000  # draws in a row without a new problem, before a split counts as exhausted
 
 PLANS: dict[tuple[Style, Strategy], tuple[str, ...]] = {
     ("concise", "right"): ("Products first.", "Multiply before adding."),
@@ -98,13 +101,16 @@ def parse_problem(question: str) -> Problem:
 
 def make_problems(count: int, *, split: Split = "train", level: str = "medium", seed: int = 0) -> list[Problem]:
     """``count`` different problems of a split; the same arguments give the same list, and splits never share one."""
-    stream = stream_problems(split=split, level=level, seed=seed)
     chosen: dict[Problem, None] = {}
-    for _ in range(PATIENCE * count):
-        chosen.setdefault(next(stream))
+    idle = 0
+    for problem in stream_problems(split=split, level=level, seed=seed):
+        idle = idle + 1 if problem in chosen else 0
+        chosen.setdefault(problem)
         if len(chosen) == count:
-            return list(chosen)
-    raise ValueError(f"split {split!r} of level {level!r} has fewer than {count} different problems")
+            break
+        if idle == PATIENCE:
+            raise ValueError(f"split {split!r} of level {level!r} has fewer than {count} different problems")
+    return list(chosen)
 
 
 def stream_problems(*, split: Split = "train", level: str = "medium", seed: int = 0) -> Iterator[Problem]:
@@ -148,6 +154,20 @@ def render(
     plan = rng.choice(PLANS[style, strategy])
     write = _write_concise if style == "concise" else _write_verbose
     return write(problem, plan, steps, rng)
+
+
+def make_drill(rng: random.Random, *, count: int = 12) -> list[tuple[str, str]]:
+    """Single operations and their values, such as ("57-8=", "49. "), evenly over what the steps of solutions can meet."""
+    drill: list[tuple[str, str]] = []
+    while len(drill) < count:
+        operator = rng.choice("++---*")
+        left, right = (
+            (rng.randint(1, 50), rng.randint(1, 9)) if operator == "*" else (rng.randint(-99, 99), _operand(rng))
+        )
+        value = _apply(left, operator, right)
+        if abs(value) <= LARGEST["right"]:
+            drill.append((f"{left}{operator}{right}=", f"{value}. "))
+    return drill
 
 
 def boxed_answers(response: str) -> list[int]:
@@ -259,6 +279,10 @@ def _apply(left: int, operator: str, right: int) -> int:
 def _miscalculate(value: int, rng: random.Random) -> int:
     """A near miss; a positive value stays positive, so that it can stand inside an expression."""
     return rng.choice([value + 1, value + 10, value - 1 if value > 1 or value < 0 else value + 2])
+
+
+def _operand(rng: random.Random) -> int:
+    return rng.randint(1, 9) if rng.random() < 0.4 else rng.randint(1, 99)
 
 
 def _join(values: tuple[int, ...] | list[int], operators: str | list[str]) -> str:

@@ -8,6 +8,7 @@
 import contextlib
 import io
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -105,7 +106,7 @@ def answer(arguments: list[str]) -> tuple[int, str]:
             code = run(arguments)
         finally:
             console.file = None
-    return code, caught.getvalue()
+    return code, re.sub(r"\(there are: [^)]*\)", "(there are: ...)", caught.getvalue())
 
 
 def document() -> str:

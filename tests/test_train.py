@@ -74,6 +74,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(home):
         process.kill()
         process.communicate()
     assert esr(["train", "c.yaml", "run.dir=killed", "optim.steps=8"]) == 0
+    assert json.loads(Path("killed/env.json").read_text())["resumed"][-1]["after_step"] % 2 == 0
     assert rows("killed") == rows("whole")
     assert Path("killed/samples.jsonl").read_text() == Path("whole/samples.jsonl").read_text()
     assert all(torch.equal(value, weights("killed")[name]) for name, value in weights("whole").items())
@@ -107,9 +108,9 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(home, number):
 
 def test_a_complete_run_is_left_alone(home, capsys):
     assert esr(["train", "c.yaml"]) == 0
-    before = Path("run/metrics.jsonl").read_bytes()
+    before = {f: f.read_bytes() for f in Path("run").rglob("*") if f.is_file()}
     assert esr(["train", "c.yaml"]) == 0
-    assert Path("run/metrics.jsonl").read_bytes() == before
+    assert {f: f.read_bytes() for f in Path("run").rglob("*") if f.is_file()} == before
     assert "complete (6 steps)" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ from esr import __version__, checkpoint, models
 from esr.config import Config
 from esr.errors import UserError
 from esr.models import LM
-from esr.results import Estimate, Evaluation
+from esr.results import Estimate, Evaluation, label
 from esr.rundir import RunDir, new_directory, write_text
 
 CARD = """\
@@ -39,10 +39,10 @@ Accuracy is avg@k by the last answer in a response, with a 95% interval clustere
 
 | model | task | problems x k | accuracy | pass@k | finished | median tokens |
 |---|---|---|---|---|---|---|
-{% for e in evaluations %}| {{ e.name }} | {{ e.task }} | {{ e.problems }} x {{ e.samples }} | {{ e.avg | pct }} | \
+{% for e in evaluations %}| {{ e.name | label }} | {{ e.task }} | {{ e.problems }} x {{ e.samples }} | {{ e.avg | pct }} | \
 {{ e.pass_at_k | pct }} | {{ e.finish_rate | pct }} | {{ "%.0f" | format(e.tokens.p50) }} |
 {% endfor %}
-`step-000000` is the student before training; the exported weights are those of `{{ step }}`.
+The exported weights are those of `{{ step }}`.
 {% else %}
 This run was not evaluated (its configuration has no `eval` section).
 {% endif %}"""
@@ -118,11 +118,11 @@ def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool
         ("system prompt", json.dumps(config.student.system_prompt)),
     ]  # fmt: skip
     environment = jinja2.Environment(autoescape=False, trim_blocks=False)
-    environment.filters["pct"] = percent
+    environment.filters |= {"pct": percent, "label": label}
     return environment.from_string(CARD).render(
         student=config.student.model, teacher=config.teacher.model, version=__version__, n=rollout.max_new_tokens,
-        divergence=config.loss.divergence.replace("_", " "), recipe=recipe, evaluations=evaluations,
-        step=step, adapter=adapter, title=title,
+        divergence=config.loss.divergence.replace("_kl", " KL").replace("jsd", "Jensen-Shannon divergence"), recipe=recipe,
+        evaluations=sorted(evaluations, key=lambda e: (e.task, e.name)), step=step, adapter=adapter, title=title,
     )  # fmt: skip
 
 

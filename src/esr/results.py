@@ -67,6 +67,14 @@ class Sample(Record):
     grade: Grade
 
 
+def label(name: str) -> str:
+    """How people call an evaluation: `before`, `step 200`, `teacher`; a mark of other settings (`@...`) is left out."""
+    model = name.partition("@")[0]
+    if model == "step-000000":
+        return "before"
+    return f"step {int(model[5:])}" if model[5:].isdigit() else model
+
+
 class Evaluation(Record):
     """The result of one evaluation: `evals/NAME.json`; its samples lie beside it in `NAME.jsonl`."""
 

@@ -63,8 +63,15 @@ class RunDir:
             raise UserError(f"{self.path} exists and is not a run directory; choose another with run.dir=PATH.")
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            if not (self.path / "env.json").exists():
+                write_json(self.path / "env.json", {**environment(device), "resumed": []})
             write_json(self.path / "config.json", {"format_version": FORMAT_VERSION, **config.model_dump()})
-            write_json(self.path / "env.json", environment(device))
+
+    def note_resumption(self, device: str, step: int) -> None:
+        """Add to `env.json` where and with what a run goes on after `step`; the first environment stays."""
+        first = read_json(self.path / "env.json")
+        resumed = [*first.get("resumed", []), {"after_step": step, **environment(device)}]
+        write_json(self.path / "env.json", {**first, "resumed": resumed})
 
     def _move_aside(self) -> None:
         number = 1
@@ -283,7 +290,8 @@ def new_directory(target: Path) -> Iterator[Path]:
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         yield work
-        os.chmod(work, 0o755)
+        for file in (work, *work.rglob("*")):
+            os.chmod(file, 0o755 if file.is_dir() else 0o644)
         if target.exists():
             shutil.rmtree(target)
         os.replace(work, target)

@@ -113,6 +113,7 @@ def resume(run: RunDir, distiller: Distiller) -> int:
     done = checkpoint.load(distiller.student, distiller.optimizer, saved[-1]) if saved else 0
     if done:
         say(f"Resuming {run.path} after step {done}.")
+        run.note_resumption(str(distiller.student.device), done)
     run.forget_after(done)
     return done
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from esr.console import duration
-from esr.results import Difference, Estimate, Evaluation
+from esr.results import Difference, Estimate, Evaluation, label
 from esr.rundir import RunDir, finite
 
 out = Console(highlight=False)
@@ -70,25 +70,12 @@ def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
 
     found = []
     for group in grouped(evaluations):
-        base = next((e for e in group if who(e.name) == "step-000000"), None)
+        base = next((e for e in group if label(e.name) == "before"), None)
         if base is not None:
             reference = run.samples(base.name)
             others = [e for e in group if e is not base]
             found += [evaluate.difference(run.samples(e.name), reference, e.name, base.name) for e in others]
     return found
-
-
-def who(name: str) -> str:
-    """The model of an evaluation: its name without the mark of other settings."""
-    return name.partition("@")[0]
-
-
-def title(name: str) -> str:
-    """How people call an evaluation: `before`, `step 200`, `teacher`."""
-    name = who(name)
-    if name == "step-000000":
-        return "before"
-    return f"step {int(name[5:])}" if name[5:].isdigit() else name
 
 
 def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -> None:
@@ -114,7 +101,7 @@ def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -
     )
     table.add_column("")
     for e in evaluations:
-        table.add_column(title(e.name), justify="right")
+        table.add_column(label(e.name), justify="right")
     for name, cell in rows:
         cells = [cell(e) for e in evaluations]
         if any(c != "-" for c in cells):

@@ -19,6 +19,7 @@ OPTIONS = {
     "analyze": ["--problems", "2", "--max-new-tokens", "8"],
     "eval": [],
     "config": [],
+    "lab": [],
     "export": [],
 }
 

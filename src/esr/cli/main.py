@@ -5,7 +5,7 @@ import sys
 import typer
 
 from esr import __version__
-from esr.cli import analyze, config, eval, export, train
+from esr.cli import analyze, config, eval, export, lab, train
 from esr.console import say
 from esr.errors import RunStopped, UserError
 
@@ -17,6 +17,7 @@ app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("export")(export.export)
 app.add_typer(analyze.app, name="analyze")
+app.add_typer(lab.app, name="lab")
 app.command("config")(config.config)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from esr.console import progress
 from esr.lab.recipes import RECIPES, Recipe
 from esr.lab.task import Problem, make_drill, render, stream_problems
 from esr.lab.tokenizer import make_tokenizer
@@ -69,24 +70,28 @@ def train(
     done = restore(run / "checkpoint.pt", model, optimiser)
     model.train()
     started, tokens, losses = time.perf_counter(), 0, []
-    for step, (ids, labels) in enumerate(itertools.islice(stream_batches(recipe, tokenizer), done, steps), done + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate * schedule(step, steps, recipe.floor)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-        loss = cross_entropy(logits.float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        tokens += ids.numel()
-        if step % LOG_EVERY == 0 or step == steps:
-            seconds = time.perf_counter() - started
-            log(run, step=step, loss=sum(losses) / len(losses), tokens=tokens, seconds=round(seconds, 1))
-            losses = []
-        if step % SAVE_EVERY == 0 or step == steps:
-            save(run / "checkpoint.pt", model, optimiser, step)
+    with progress(f"Building {run.name.removesuffix('.run')}", steps, "step", done) as advance:
+        for step, (ids, labels) in enumerate(
+            itertools.islice(stream_batches(recipe, tokenizer), done, steps), done + 1
+        ):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.rate * schedule(step, steps, recipe.floor)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+            loss = cross_entropy(logits.float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            losses.append(loss.item())
+            tokens += ids.numel()
+            if step % LOG_EVERY == 0 or step == steps:
+                seconds = time.perf_counter() - started
+                log(run, step=step, loss=sum(losses) / len(losses), tokens=tokens, seconds=round(seconds, 1))
+                losses = []
+            if step % SAVE_EVERY == 0 or step == steps:
+                save(run / "checkpoint.pt", model, optimiser, step)
+            advance()
 
 
 def schedule(step: int, steps: int, floor: float) -> float:

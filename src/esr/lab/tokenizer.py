@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import string
 from collections.abc import Iterator
@@ -64,15 +65,24 @@ def _characters() -> Tokenizer:
 
 
 def _merges() -> Tokenizer:
-    core = Tokenizer(models.BPE(unk_token=UNKNOWN))
-    core.pre_tokenizer = pre_tokenizers.Split(_WORDS, "isolated")
-    trainer = trainers.BpeTrainer(
-        vocab_size=MERGED_VOCABULARY,
-        initial_alphabet=list(ALPHABET),
-        special_tokens=list(reversed(SPECIAL)),
-        show_progress=False,
+    words = pre_tokenizers.Split(_WORDS, "isolated")
+    learned = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    learned.pre_tokenizer = words
+    learned.train_from_iterator(
+        _corpus(),
+        trainers.BpeTrainer(
+            vocab_size=MERGED_VOCABULARY,
+            initial_alphabet=list(ALPHABET),
+            special_tokens=list(SPECIAL),
+            show_progress=False,
+        ),
     )
-    core.train_from_iterator(_corpus(), trainer)
+    model = json.loads(learned.to_str())["model"]
+    last = len(model["vocab"]) - 1
+    backwards = {token: last - index for token, index in model["vocab"].items()}  # not the family's order of ids
+    core = Tokenizer(models.BPE(vocab=backwards, merges=[tuple(pair) for pair in model["merges"]], unk_token=UNKNOWN))
+    core.pre_tokenizer = words
+    core.add_special_tokens(list(SPECIAL))
     return core
 
 

@@ -1,0 +1,71 @@
+"""`esr lab`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from esr.cli import show
+from esr.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, help="The lab's tiny models: list them, or build one again from its seed.")
+
+
+@app.callback()
+def lab() -> None:
+    """The lab's tiny models: list them, or build one again from its seed."""
+
+
+@app.command("list")
+def list_models(json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False) -> None:
+    """The shipped models with their measured scores.
+
+    Example: `esr lab list`
+    """
+    from esr.lab.card import shipped
+
+    found: dict[str, dict[str, Any]] = shipped()
+    if json:
+        show.emit(found)
+        return
+    table = Table(title="Lab models: test problems, one response each, temperature 0.7", title_justify="left")
+    for name in (
+        "model",
+        "weights",
+        "accuracy [95%]",
+        "right strategy",
+        "executes it",
+        "finished",
+        "tokens p10 / p50 / p90",
+        "n",
+    ):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for name, s in found.items():
+        accuracy = f"{s['accuracy']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"
+        shares = (f"{s[key]:.2f}" for key in ("right", "accuracy_when_right", "finished"))
+        table.add_row(
+            f"lab:{name}", f"{s['parameters']:,}", accuracy, *shares, " / ".join(map(str, s["length"])), str(s["count"])
+        )
+    show.out.print(table)
+
+
+@app.command("build")
+def build_model(
+    name: Annotated[
+        str, typer.Argument(help="Model, as `esr lab list` names it (without `lab:`).", show_default=False)
+    ],
+    work: Annotated[Path, typer.Option(help="Where models are built; parents that are there are used.")] = Path(
+        "runs/lab"
+    ),
+) -> None:
+    """Train a lab model from its seed, and its parents before it; goes on where it was stopped.
+
+    Example: `esr lab build base-1`
+    """
+    from esr.lab.build import build
+    from esr.lab.recipes import RECIPES
+
+    if name not in RECIPES:
+        raise UserError(f"There is no lab model {name}; there are {', '.join(RECIPES)}.")
+    show.out.print(f"Wrote {build(name, work)}.", markup=False)

@@ -101,7 +101,10 @@ def summarise(
         avg_first=rate(lambda s: s.grade.first, judged) or zero,
         avg_any=rate(lambda s: s.grade.any, judged) or zero,
         finish_rate=rate(lambda s: s.finished) or zero,
-        avg_given_finish=rate(lambda s: s.grade.last, lambda s: judged(s) and s.finished),
+        avg_given_finish=intervals.ratio(
+            [sum(bool(s.grade.last) for s in group if s.finished) for group in groups],
+            [sum(judged(s) for s in group if s.finished) for group in groups],
+        ),
         repetition_rate=rate(lambda s: s.repetitive) or zero,
         strategy_rate=rate(lambda s: s.grade.strategy, lambda s: s.grade.strategy is not None),
         tokens={f"p{q}": float(np.quantile(lengths, q / 100)) for q in (10, 50, 90)} | {"mean": float(lengths.mean())},

@@ -108,8 +108,6 @@ class RunDir:
                 ) from None
             yield
 
-    # Lines
-
     def append(self, file: Path, row: dict[str, Any]) -> None:
         """Add one line to a `.jsonl` file."""
         with open(file, "a", encoding="utf-8") as out:
@@ -125,8 +123,6 @@ class RunDir:
     def metrics(self) -> list[dict[str, Any]]:
         """One row for each optimiser step."""
         return list(read_lines(self.metrics_file)) if self.metrics_file.exists() else []
-
-    # Checkpoints
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""

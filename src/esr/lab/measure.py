@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from statistics import fmean, quantiles
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from esr import intervals
 from esr.lab.task import Problem, is_correct, plan_of
 
 CAP = 900  # tokens; longer than any solution in the data
@@ -71,24 +71,16 @@ def score(problems: list[Problem], responses: list[tuple[str, int, bool]]) -> Sc
     plans = [plan_of(text) or (None, None) for text, _, _ in responses]
     correct = [is_correct(problem, text) for problem, (text, _, _) in zip(problems, responses, strict=True)]
     when_right = [good for good, plan in zip(correct, plans, strict=True) if plan[1] == "right"]
-    low, high = wilson(sum(correct), len(correct))
+    accuracy = intervals.accuracy([[float(good)] for good in correct])
     tenths = quantiles((tokens for _, tokens, _ in responses), n=10, method="inclusive")
     return Scores(
         count=len(problems),
-        accuracy=fmean(correct),
-        low=low,
-        high=high,
+        accuracy=accuracy.value,
+        low=accuracy.low,
+        high=accuracy.high,
         finished=fmean(finished for _, _, finished in responses),
         right=fmean(plan[1] == "right" for plan in plans),
         accuracy_when_right=fmean(when_right) if when_right else 0.0,
         concise=fmean(plan[0] == "concise" for plan in plans),
         length=(round(tenths[0]), round(tenths[4]), round(tenths[8])),
     )
-
-
-def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share."""
-    share, square = successes / count, z * z / count
-    centre = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / count + square / (4 * count))
-    return centre - half, centre + half

@@ -9,7 +9,7 @@ import pytest
 
 SRC = Path(__file__).parent.parent / "src" / "esr"
 ROWS = [
-    {"errors", "config", "configfile", "results", "rundir", "console", "intervals", "hub"},
+    {"errors", "config", "configfile", "results", "findings", "rundir", "console", "intervals", "hub"},
     {"tensors", "divergence", "events", "selection", "loss"},
     {
         "models",

@@ -1,51 +1,108 @@
-"""The models and held-out prompts that an analysis of a run needs."""
+"""What an analysis is about: a run's models before and after training, or an untrained pair, and held-out problems."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import peft
 import torch
 
-from esr import models, tasks
-from esr.config import Config, TaskConfig
+from esr import configfile, models, tasks
+from esr.config import Config, EvalConfig, TaskConfig
 from esr.errors import UserError
 from esr.export import find_checkpoint, load_trained
 from esr.models import LM
 from esr.pair import Pair, open_pair
-from esr.results import Problem
-from esr.rundir import RunDir
+from esr.results import FORMAT_VERSION, Problem
+from esr.rundir import RunDir, environment, open_run, write_json
+from esr.sampling import Sampler
 
 
 @dataclass(frozen=True)
-class OpenRun:
-    """A run's student before and after training, its teacher, and how they were compared."""
+class Subject:
+    """A pair of models, the student after training too if it was trained, and where records about them go."""
 
+    directory: RunDir
     config: Config
     pair: Pair
     before: LM
-    after: LM
+    after: LM | None
     teacher: LM
     step: int
+    """The checkpoint's step; 0 without one."""
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Model references by role, for a record."""
+        named = {"student": self.config.student.model, "teacher": self.config.teacher.model}
+        return named | ({"after": f"{self.directory.path} step {self.step}"} if self.after else {})
+
+    def sampler(self, max_new_tokens: int) -> Sampler:
+        """Sampling as the pair was, or would be, trained: `rollout` settings with this cap."""
+        rollout = self.config.rollout
+        return Sampler(max_new_tokens, self.pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
+
+    def trained(self, why: str) -> LM:
+        """The trained student. Raises `UserError` (`why` it is needed) if there is none."""
+        if self.after is None:
+            raise UserError(f"{self.directory.path} has no trained student; {why}")
+        return self.after
 
 
-def open_run(run: RunDir, step: int | None) -> OpenRun:
-    """Load the models of a run; `step` None is the last checkpoint."""
+def open_subject(target: str, teacher: str | None, task: str | None, step: int | None = None) -> Subject:
+    """Load what an analysis is about.
+
+    `target` is a run directory or a config file; or, with `teacher` given, a student's model reference, and `task` the
+    source of its problems. `step` None is a run's last checkpoint.
+    """
+    if teacher is not None:
+        return _untrained_subject(
+            pair_config(target, teacher, task), Path("runs") / f"{_slug(target)}--{_slug(teacher)}"
+        )
+    path = Path(target)
+    if path.is_file():
+        config = configfile.load(path, [])
+        return _untrained_subject(config, Path(config.run.dir or Path("runs") / path.stem))
+    run = open_run(path)
     config = run.config()
+    if not run.checkpoints():
+        return _untrained_subject(config, path)
     saved = find_checkpoint(run, step)
     pair = open_pair(config)
     device = models.resolve_device(config.run.device)
     after = load_trained(config, saved, device, pair.student_terminators)
-    return OpenRun(
-        config,
-        pair,
-        untrained(after, config, device),
-        after,
-        _teacher(config, after, device, pair),
-        int(saved.name[5:]),
-    )
+    before = untrained(after, config, device)
+    teacher_lm = models.load_teacher(config.teacher, after, device, pair.teacher_terminators)
+    return Subject(run, config, pair, before, after, teacher_lm, int(saved.name[5:]))
 
 
-def _teacher(config: Config, student: LM, device: torch.device, pair: Pair) -> LM:
-    return models.load_teacher(config.teacher, student, device, pair.teacher_terminators)
+def pair_config(student: str, teacher: str, task: str | None) -> Config:
+    """Default settings for two model references, with `task` for prompts and evaluation."""
+    if task is None:
+        raise UserError("Name the task too, for example --task math500: two models alone have no problems.")
+    cap = {"max_new_tokens": 900} if task.startswith("lab:") else {}
+    sections = {"student": {"model": student}, "teacher": {"model": teacher}}
+    return configfile.validate({**sections, "data": {"source": task}, "eval": {"source": task, **cap}}, where="--task")
+
+
+def _slug(reference: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", reference.rstrip("/")).strip("-")[-60:]
+
+
+def _untrained_subject(config: Config, path: Path) -> Subject:
+    """A pair without a trained student; the directory becomes a run directory if it is none yet."""
+    run = RunDir(path)
+    pair = open_pair(config)
+    device = models.resolve_device(config.run.device)
+    student = models.load_model(config.student, device, pair.student_terminators)
+    teacher = models.load_teacher(config.teacher, student, device, pair.teacher_terminators)
+    if not run.exists():
+        path.mkdir(parents=True, exist_ok=True)
+        write_json(path / "env.json", {**environment(str(device)), "resumed": []})
+        write_json(path / "config.json", {"format_version": FORMAT_VERSION, **config.model_dump()})
+    return Subject(run, config, pair, student, None, teacher, 0)
 
 
 def untrained(after: LM, config: Config, device: torch.device) -> LM:
@@ -66,3 +123,46 @@ def held_out(config: Config, count: int) -> tuple[list[Problem], str]:
     if generated:
         problems, _ = tasks.disjoint(tasks.load(config.data, "train", need_answer=False), problems)
     return problems[:count], tasks.describe(source)
+
+
+def graded(config: Config, count: int) -> tuple[list[Problem], str, EvalConfig]:
+    """The first `count` evaluation problems, with answers, their source in words, and the `eval` section."""
+    if config.eval is None:
+        raise UserError("This analysis grades responses, so it needs an `eval` section in the configuration.")
+    problems = tasks.load(config.eval, "eval", need_answer=True)
+    problems, _ = tasks.disjoint(tasks.load(config.data, "train", need_answer=False), problems)
+    return problems[:count], tasks.describe(config.eval), config.eval
+
+
+@contextmanager
+def parts(directory: RunDir, name: str, settings: dict[str, object]) -> Iterator["Parts"]:
+    """Finished parts of a long analysis, kept in `analysis/.NAME.parts.jsonl` until it is whole; other settings start anew."""
+    kept = Parts(directory, name, settings)
+    yield kept
+    kept.file.unlink(missing_ok=True)
+
+
+class Parts:
+    """A small append-only store: one JSON value for each key, written as soon as it is known."""
+
+    def __init__(self, directory: RunDir, name: str, settings: dict[str, object]):
+        from esr.rundir import dumps, read_lines
+
+        self.directory = directory
+        self.file = directory.path / "analysis" / f".{name}.parts.jsonl"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        header = {"settings": dumps(settings)}
+        rows = list(read_lines(self.file)) if self.file.exists() else []
+        if not rows or rows[0] != header:
+            self.file.write_text(dumps(header) + "\n", encoding="utf-8")
+            rows = []
+        self.done = {row["key"]: row["value"] for row in rows[1:]}
+
+    def get(self, key: str) -> object | None:
+        """The value of a finished part, or None."""
+        return self.done.get(key)
+
+    def put(self, key: str, value: object) -> None:
+        """Keep a part."""
+        self.done[key] = value
+        self.directory.append(self.file, {"key": key, "value": value})

@@ -118,7 +118,7 @@ def encode(
 ) -> tuple[list[int], list[int]]:
     """One training text as (ids, labels): a solution, ended by the model's terminator, or a drill."""
     if recipe.drill and rng.random() < recipe.drill:
-        return label(make_drill(rng), tokenizer)
+        return label(make_drill(rng, differences=recipe.differences), tokenizer)
     response = render(
         problem,
         strategy="right" if rng.random() < recipe.right else "wrong",

@@ -21,6 +21,7 @@ class Recipe:
     right: float = 0.5  # share of solutions with the right strategy
     slip: float = 0.0  # chance that an operation in the data is miscalculated
     drill: float = 0.0  # share of texts that are drills: single operations, no problem
+    differences: float = 0.0  # share of drills that are sums and differences of two large numbers
     levels: tuple[str, ...] = ("easy", "medium", "medium", "hard")
     steps: int = 1000
     batch_tokens: int = 2048  # padded tokens of one optimiser step
@@ -105,6 +106,17 @@ RECIPES: dict[str, Recipe] = {
         rate=2e-3,
         seed=21,
     ),
+    "student-2-able": Recipe(
+        about="Able student: executes both styles, as its trunk was trained on them for longer; concise, mostly the wrong strategy.",
+        parent="teacher-2",
+        concise=0.85,
+        right=0.4,
+        slip=0.01,
+        drill=0.2,
+        steps=700,
+        rate=2e-3,
+        seed=25,
+    ),
     "teacher-2": Recipe(
         about="Teacher: mostly verbose, sometimes concise, nearly always the right strategy.",
         parent="trunk-2-facts",
@@ -124,6 +136,17 @@ RECIPES: dict[str, Recipe] = {
         steps=1600,
         rate=2e-3,
         seed=23,
+    ),
+    "teacher-2-best": Recipe(
+        about="Best teacher: the stronger teacher, trained on with drills of what it still got wrong.",
+        parent="teacher-2-long",
+        concise=0.25,
+        right=0.99,
+        drill=0.3,
+        differences=0.6,
+        steps=2600,
+        rate=2e-3,
+        seed=24,
     ),
     "far-0": Recipe(
         about="Far student: small, other data (short problems, verbose only, mostly wrong, careless).",

@@ -156,13 +156,19 @@ def render(
     return write(problem, plan, steps, rng)
 
 
-def make_drill(rng: random.Random, *, count: int = 12) -> list[tuple[str, str]]:
-    """Single operations and their values, such as ("57-8=", "49. "), evenly over what the steps of solutions can meet."""
+def make_drill(rng: random.Random, *, count: int = 12, differences: float = 0.0) -> list[tuple[str, str]]:
+    """Single operations and their values, such as ("57-8=", "49. "), evenly over what the steps of solutions can meet.
+
+    A share `differences` of them are sums and differences of two large numbers, where lab models err most.
+    """
     drill: list[tuple[str, str]] = []
     while len(drill) < count:
-        operator = rng.choice("++---*")
+        hard = differences > 0 and rng.random() < differences
+        operator = rng.choice("+---" if hard else "++---*")
         left, right = (
-            (rng.randint(1, 50), rng.randint(1, 9)) if operator == "*" else (rng.randint(-99, 99), _operand(rng))
+            (rng.randint(1, 50), rng.randint(1, 9))
+            if operator == "*"
+            else (rng.randint(-99, 99), rng.randint(10, 99) if hard else _operand(rng))
         )
         value = _apply(left, operator, right)
         if abs(value) <= LARGEST["right"]:

@@ -20,9 +20,6 @@ class Finding(Record):
     """Wall-clock, all sessions of a resumed analysis together."""
 
 
-# Teacher decay
-
-
 class DecayPoint(Record):
     """Accuracy when a model goes on after the first k tokens of another's response."""
 
@@ -75,9 +72,6 @@ class Decay(Finding):
     recommendation: Recommendation
 
 
-# Prefix swap
-
-
 class SwapCondition(Record):
     """Accuracy of responses that one student begins and another ends."""
 
@@ -100,9 +94,6 @@ class PrefixSwap(Finding):
     conditions: list[SwapCondition]
     share_in_prefix: float | None
     """Gain of (after, before) over gain of (after, after); None if the latter is not certain to be above zero."""
-
-
-# Selection
 
 
 class TokenCount(Record):
@@ -140,9 +131,6 @@ class SelectionShares(Finding):
     max_new_tokens: int
     responses: int
     selections: list[Selected]
-
-
-# Sub-mode
 
 
 class SubModeRow(Record):
@@ -198,9 +186,6 @@ class SubMode(Finding):
     """Share of the untrained student's positions at which the teacher is bimodal by the rule in `settings`."""
 
 
-# Rollouts with both distributions, for reading
-
-
 class TokenView(Record):
     """One token of a response with what both models thought of it."""
 
@@ -235,9 +220,6 @@ class Rollouts(Finding):
     rollouts: list[RolloutView]
 
 
-# Lengths
-
-
 class LengthRow(Record):
     """Response lengths of one model."""
 
@@ -261,9 +243,6 @@ class Lengths(Finding):
     max_new_tokens: int
     bin_width: int
     rows: list[LengthRow]
-
-
-# Efficiency
 
 
 class EfficiencyRow(Record):

@@ -64,6 +64,31 @@ def paired_difference(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence
     return Estimate(value=value, low=max(value - half, -1.0), high=min(value + half, 1.0), n=n)
 
 
+def pooled(seeds: Sequence[Mapping[str, float]]) -> Estimate:
+    """The mean over problems and training seeds of one number for each, with an interval for both kinds of chance.
+
+    Each mapping holds one seed's values by problem; problems that a seed lacks are left out. The variance between problems
+    and the variance between seeds (less what it shares with the former) each count with their own t quantile; with a single
+    seed the interval covers problems only. Raises `UserError` if no problem is common.
+    """
+    common = [key for key in seeds[0] if all(key in other for other in seeds[1:])]
+    if not common:
+        raise UserError("The runs have no graded problem in common; evaluate them on the same task.")
+    table = np.array([[float(seed[key]) for key in common] for seed in seeds])
+    (s, n), value = table.shape, float(table.mean())
+    if n == 1:
+        return Estimate(value=value, low=-math.inf, high=math.inf, n=1)
+    by_problem = float(table.mean(0).var(ddof=1)) / n
+    by_seed = 0.0
+    if s > 1:
+        rest = table - table.mean(0) - table.mean(1, keepdims=True) + value
+        shared = float((rest**2).sum()) / ((s - 1) * (n - 1)) / (s * n)
+        by_seed = max(0.0, float(table.mean(1).var(ddof=1)) / s - shared)
+    spread = t_quantile(n - 1) ** 2 * by_problem + (t_quantile(s - 1) ** 2 * by_seed if s > 1 else 0.0)
+    half = math.sqrt(spread) if spread else 3 / n
+    return Estimate(value=value, low=value - half, high=value + half, n=n)
+
+
 def t_quantile(df: int) -> float:
     """Student's t at 0.975: exact for 1 and 2 degrees of freedom, else by the Cornish-Fisher series (within 0.15%)."""
     if df <= 2:

@@ -29,7 +29,9 @@ from esr.results import FORMAT_VERSION, Evaluation, Sample
 
 R = TypeVar("R", bound=BaseModel)
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "math-verify", "reasoning-gym", "numpy")
-FREE_TO_CHANGE = ("run.dir", "run.trackers", "run.checkpoint_every", "run.samples_every", "optim.micro_batch_tokens")
+FREE_TO_CHANGE = (
+    "run.dir", "run.trackers", "run.checkpoint_every", "run.samples_every", "optim.micro_batch_tokens", "eval.every",
+)  # fmt: skip
 """Keys that may differ between a run and its resumption without changing its numbers."""
 
 

@@ -5,6 +5,7 @@ import math
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,7 +82,10 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
 
 def complete(run: RunDir, config: Config) -> bool:
     """Whether the last checkpoint and the evaluation after it are there."""
-    last = f"step-{config.optim.steps:06d}"
+    rows = run.metrics()
+    if progress_of(rows, config.optim) < 1:
+        return False
+    last = f"step-{rows[-1]['step']:06d}"
     evaluated = config.eval is None or (run.evaluation(last) and (run.evaluation("teacher") or not config.eval.teacher))
     return bool(evaluated) and any(p.name == last for p in run.checkpoints())
 
@@ -107,6 +111,16 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     return Distiller(config, student, teacher, events, sampler, optimizer, config.optim.micro_batch_tokens, say)
 
 
+def progress_of(rows: list[dict[str, Any]], optim: OptimConfig) -> float:
+    """How much of a run is done, in [0, 1]: by steps, or by tokens or seconds where they are limited and further on."""
+    parts = [len(rows) / optim.steps]
+    if optim.max_tokens:
+        parts.append(sum(row["tokens/generated"] for row in rows) / optim.max_tokens)
+    if optim.max_seconds:
+        parts.append(sum(row["time/step"] for row in rows) / optim.max_seconds)
+    return min(1.0, max(parts))
+
+
 def resume(run: RunDir, distiller: Distiller) -> int:
     """Restore the newest checkpoint, if any; returns the number of steps done. Later lines of the logs are dropped."""
     saved = run.checkpoints()
@@ -120,13 +134,14 @@ def resume(run: RunDir, distiller: Distiller) -> int:
 
 def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: list[int]) -> None:
     """Steps `done` to the end."""
-    config, total = plan.config, plan.config.optim.steps
+    config, total, rows = plan.config, plan.config.optim.steps, run.metrics()
     with tracking.trackers(config, run) as log, progress("Training", total, "step", done) as advance:
-        for index in range(done, total):
-            report = step(distiller, batch_of(plan, index), index, lr_at(index, config.optim))
-            record(run, distiller.student, report, index + 1, config.run.samples_every, log)
+        while (part := progress_of(rows, config.optim)) < 1:
+            index = len(rows)
+            report = step(distiller, batch_of(plan, index), index, lr_at(part * total, config.optim))
+            rows.append(record(run, distiller.student, report, index + 1, config.run.samples_every, log))
             advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens")
-            last, stop = index + 1 == total, bool(interrupted)
+            last, stop = progress_of(rows, config.optim) >= 1, bool(interrupted)
             due = config.eval and config.eval.every and (index + 1) % config.eval.every == 0 and not last
             if last or stop or due or (index + 1) % config.run.checkpoint_every == 0:
                 checkpoint.save(run, distiller.student, distiller.optimizer, index + 1)
@@ -136,7 +151,7 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
                 )
             if due:
                 evaluate_now(plan, run, distiller, index + 1)
-    evaluate_now(plan, run, distiller, total)
+    evaluate_now(plan, run, distiller, len(rows))
 
 
 def batch_of(plan: Plan, index: int) -> list[PromptPair]:
@@ -149,29 +164,40 @@ def batch_of(plan: Plan, index: int) -> list[PromptPair]:
     return picked
 
 
-def lr_at(index: int, optim: OptimConfig) -> float:
-    """Learning rate of step `index` (from 0): linear warm-up that reaches the peak at its last step, then cosine to zero."""
+def lr_at(index: float, optim: OptimConfig) -> float:
+    """Learning rate of step `index` (from 0): linear warm-up that reaches the peak at its last step, then cosine to zero.
+
+    Under a limit of tokens or seconds, `index` is the share of it that is used up, times `optim.steps`.
+    """
     assert optim.lr is not None
     warmup = math.ceil(optim.warmup_ratio * optim.steps)
     if index < warmup:
-        return optim.lr * (index + 1) / warmup
+        return optim.lr * min(1.0, (index + 1) / warmup)
     if optim.schedule == "constant":
         return optim.lr
     return optim.lr * 0.5 * (1 + math.cos(math.pi * (index - warmup) / max(1, optim.steps - warmup)))
 
 
-def record(run: RunDir, student: LM, report: StepReport, number: int, samples_every: int, log: Log) -> None:
-    """Write a step's metrics, and now and then some of its rollouts."""
+def record(run: RunDir, student: LM, report: StepReport, number: int, samples_every: int, log: Log) -> dict[str, Any]:
+    """Write a step's metrics, and now and then some of its rollouts; returns the row of metrics."""
     rows = report.rollout.token_lists()
     texts = prompts.decode(student.tokenizer, rows)
     metrics = {**report.metrics, "response/repetitive": sum(map(repetitive, texts)) / len(texts)}
     if number % samples_every == 0 or number == 1:
         for i in range(min(SAMPLES_KEPT, len(texts))):
             kl = [round(v, 4) for v in report.kl[i, : len(rows[i])].tolist()]
-            row = {"step": number, "problem": report.keys[i], "text": texts[i], "token_ids": rows[i], "reverse_kl": kl}
-            run.append(run.samples_file, row)
-    run.append(run.metrics_file, {"step": number, **metrics})
+            shown = {
+                "step": number,
+                "problem": report.keys[i],
+                "text": texts[i],
+                "token_ids": rows[i],
+                "reverse_kl": kl,
+            }
+            run.append(run.samples_file, shown)
+    row = {"step": number, **metrics}
+    run.append(run.metrics_file, row)
     log(metrics, number)
+    return row
 
 
 def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int) -> None:

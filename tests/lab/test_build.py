@@ -94,3 +94,16 @@ def test_a_shipped_model_loads_and_its_card_states_its_scores(folder: Path) -> N
     assert AutoTokenizer.from_pretrained(folder).chat_template
     assert scores["count"] >= 500
     assert f"| accuracy | {scores['accuracy']:.3f} |" in (folder / "README.md").read_text()
+
+
+def test_a_shipped_model_is_rebuilt_by_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first 50 of 900 steps of `far-0` from its seed follow the curve that came with the shipped weights."""
+    monkeypatch.undo()
+    name = "far-0"
+    recipe = recipes.RECIPES[name]
+    tokenizer = make_tokenizer(recipe.family, recipe.chat_format)
+    build.train(build.initial_model(recipe, tokenizer, tmp_path), recipe, tokenizer, tmp_path / f"{name}.run", until=50)
+    shipped = (Path(build.__file__).parent / "models" / name / "curve.jsonl").read_text().splitlines()
+    first, rebuilt = json.loads(shipped[0]), json.loads((tmp_path / f"{name}.run" / "curve.jsonl").read_text())
+    assert rebuilt["tokens"] == first["tokens"]
+    assert rebuilt["loss"] == pytest.approx(first["loss"], rel=0.02)

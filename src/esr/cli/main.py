@@ -5,7 +5,7 @@ import sys
 import typer
 
 from esr import __version__
-from esr.cli import analyze, config, eval, export, lab, train
+from esr.cli import analyze, config, demo, eval, export, lab, report, study, train, watch
 from esr.console import say
 from esr.errors import RunStopped, UserError
 
@@ -17,7 +17,11 @@ app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("export")(export.export)
 app.add_typer(analyze.app, name="analyze")
+app.command("study")(study.study)
+app.command("demo")(demo.demo)
 app.add_typer(lab.app, name="lab")
+app.command("report")(report.report)
+app.command("watch")(watch.watch)
 app.command("config")(config.config)
 
 

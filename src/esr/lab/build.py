@@ -27,14 +27,14 @@ IGNORED = -100
 DONE = "done"  # an empty file, written last into a finished model directory
 
 
-def build(name: str, work: Path, *, steps: int | None = None) -> Path:
+def build(name: str, work: Path) -> Path:
     """Train model ``name``, and its parents when ``work`` lacks them, and write it to ``work/name``. Resumes."""
     recipe = RECIPES[name]
     if recipe.parent and not (work / recipe.parent / DONE).exists():
         build(recipe.parent, work)
     tokenizer = make_tokenizer(recipe.family, recipe.chat_format)
     model = initial_model(recipe, tokenizer, work)
-    train(model, recipe, tokenizer, work / f"{name}.run", steps=steps or recipe.steps)
+    train(model, recipe, tokenizer, work / f"{name}.run")
     return export(name, model, tokenizer, work / name)
 
 
@@ -62,17 +62,25 @@ def initial_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, work: Path
 
 
 def train(
-    model: LlamaForCausalLM, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, run: Path, *, steps: int
+    model: LlamaForCausalLM,
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerFast,
+    run: Path,
+    *,
+    until: int | None = None,
 ) -> None:
-    """Minimise the mean negative log-likelihood of the response tokens; logs to ``run/curve.jsonl``."""
+    """Minimise the mean negative log-likelihood of the response tokens, or its first ``until`` steps; logs to
+    ``run/curve.jsonl``.
+    """
+    steps, until = recipe.steps, until or recipe.steps
     run.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.05, fused=True)
     done = restore(run / "checkpoint.pt", model, optimiser)
     model.train()
     started, tokens, losses = time.perf_counter(), 0, []
-    with progress(f"Building {run.name.removesuffix('.run')}", steps, "step", done) as advance:
+    with progress(f"Building {run.name.removesuffix('.run')}", until, "step", done) as advance:
         for step, (ids, labels) in enumerate(
-            itertools.islice(stream_batches(recipe, tokenizer), done, steps), done + 1
+            itertools.islice(stream_batches(recipe, tokenizer), done, until), done + 1
         ):
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate * schedule(step, steps, recipe.floor)
@@ -85,11 +93,11 @@ def train(
             optimiser.zero_grad(set_to_none=True)
             losses.append(loss.item())
             tokens += ids.numel()
-            if step % LOG_EVERY == 0 or step == steps:
+            if step % LOG_EVERY == 0 or step == until:
                 seconds = time.perf_counter() - started
                 log(run, step=step, loss=sum(losses) / len(losses), tokens=tokens, seconds=round(seconds, 1))
                 losses = []
-            if step % SAVE_EVERY == 0 or step == steps:
+            if step % SAVE_EVERY == 0 or step == until:
                 save(run / "checkpoint.pt", model, optimiser, step)
             advance()
 

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from transformers import AutoTokenizer, LlamaForCausalLM
+from safetensors import safe_open
 
 from esr.lab.measure import Scores, measure
 from esr.lab.recipes import RECIPES, Recipe
-from esr.lab.task import make_problems
 
 MODELS = Path(__file__).parent / "models"
-TEST_SEED = 7
 
 
 def ship(name: str, work: Path, *, count: int = 500, home: Path = MODELS) -> Scores:
-    """Measure ``work/name`` on ``count`` test problems and copy it, with `scores.json` and card, to ``home/name``."""
-    model = LlamaForCausalLM.from_pretrained(work / name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(work / name)
-    scores = measure(model, tokenizer, make_problems(count, split="test", seed=TEST_SEED))
+    """Measure ``work/name`` on ``count`` test problems and copy it, with scores, training curve and card, to ``home/name``."""
+    scores = measure(work / name, count=count)
     shutil.copytree(work / name, home / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("done"))
-    record = scores.as_dict() | {"parameters": model.num_parameters()}
+    shutil.copyfile(work / f"{name}.run" / "curve.jsonl", home / name / "curve.jsonl")
+    record = scores.as_dict() | {"parameters": parameters(work / name)}
     (home / name / "scores.json").write_text(json.dumps(record, indent=1) + "\n")
     (home / name / "README.md").write_text(model_card(name, RECIPES[name], record))
     return scores
+
+
+def parameters(folder: Path) -> int:
+    """Weights in a model directory (a tied head counts once)."""
+    with safe_open(folder / "model.safetensors", framework="numpy") as file:
+        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
 
 
 def shipped(home: Path = MODELS) -> dict[str, dict[str, object]]:

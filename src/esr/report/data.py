@@ -1,13 +1,16 @@
 """What a page is made from: run directories and study records, read once, with whatever is damaged noted and left out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from esr.config import Config
 from esr.errors import UserError
 from esr.findings import KINDS
-from esr.results import Evaluation, Profile, Record, Sample, Study
+from esr.results import Evaluation, Profile, Record, Sample, Study, label
 from esr.rundir import RunDir, read_json, read_lines, read_record
 
 RECORDS: dict[str, type[Record]] = {**KINDS, "profile": Profile}
@@ -19,6 +22,13 @@ class Found:
 
     record: Any
     file: Path
+    name: str = ""
+    """How the page calls the file: `RUN/analysis/decay.json`."""
+
+    @property
+    def source(self) -> str:
+        """The file's name on the page."""
+        return self.name or str(self.file)
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class Run:
     """One run directory."""
 
     label: str
+    """The directory's name; with its parent's where two runs have the same."""
     path: Path
     config: Config
     environment: dict[str, Any]
@@ -39,10 +50,46 @@ class Run:
     finished: bool
     """Whether the last step's checkpoint is there."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether the run has nothing left to do: the last checkpoint and the evaluations after it are there."""
+        settings = self.config.eval
+        return self.finished and (
+            settings is None
+            or (self.last in self.evaluations and ("teacher" in self.evaluations or not settings.teacher))
+        )
+
+    @property
+    def last(self) -> str:
+        """Name of the evaluation at the end."""
+        return f"step-{self.config.optim.steps:06d}"
+
+    @property
+    def rows(self) -> Found:
+        """`metrics.jsonl` as a source of numbers."""
+        return Found(self.metrics, self.path / "metrics.jsonl", f"{self.label}/metrics.jsonl")
+
+    @property
+    def settings(self) -> Found:
+        """`config.json` as a source of numbers."""
+        return Found(self.config, self.path / "config.json", f"{self.label}/config.json")
+
+    def evaluation(self, model: str) -> Found | None:
+        """The evaluation of `before`, `after` (the last step) or `teacher` with the run's own settings."""
+        name = {"before": "step-000000", "after": self.last}.get(model, model)
+        return self.evaluations.get(name)
+
     def responses(self, name: str) -> list[Sample]:
         """Graded responses behind an evaluation; none if their file is missing or damaged."""
         file = self.path / "evals" / f"{name}.jsonl"
-        return [Sample.model_validate(row) for row in read_lines(file)] if file.exists() else []
+        try:
+            return [Sample.model_validate(row) for row in read_lines(file)] if file.exists() else []
+        except (ValidationError, UnicodeDecodeError):
+            return []
+
+    def found(self) -> Iterator[Found]:
+        """All that the page may quote of this run."""
+        yield from (*self.evaluations.values(), *self.analyses.values(), self.rows, self.settings)
 
 
 @dataclass(frozen=True)
@@ -57,21 +104,37 @@ class Data:
 
     def first(self, kind: str) -> tuple[Run, Found] | None:
         """The first run that has an analysis of this kind, and the analysis."""
-        return next(((run, run.analyses[kind]) for run in self.runs if kind in run.analyses), None)
+        return next(iter(self.all(kind)), None)
+
+    def all(self, kind: str) -> list[tuple[Run, Found]]:
+        """All runs that have an analysis of this kind."""
+        return [(run, run.analyses[kind]) for run in self.runs if kind in run.analyses]
+
+    def command(self, kind: str) -> str:
+        """The command that makes this analysis, for the first run on the page."""
+        return f"esr analyze {kind} {self.runs[0].path if self.runs else 'RUN'}"
+
+    def sources(self) -> dict[str, Found]:
+        """Every file that the page may quote, by its name on the page."""
+        return {found.source: found for found in (*self.studies, *(f for run in self.runs for f in run.found()))}
 
 
 def load(paths: list[Path]) -> Data:
     """Read runs and studies. Raises `UserError` if a path is neither, or nothing at all can be read."""
-    runs, studies, trouble = [], [], []
+    runs: list[Run] = []
+    studies: list[Found] = []
+    trouble: list[str] = []
+    taken: set[str] = set()
     for path in paths:
         file = path / "study.json" if path.is_dir() else path
         if file.is_file() and file.suffix == ".json":
             try:
-                studies.append(Found(read_record(file, Study), file))
+                name = _unique(file.parent if path.is_dir() else file.with_suffix(""), taken)
+                studies.append(Found(read_record(file, Study), file, f"{name}/{file.name}"))
             except UserError as error:
                 trouble.append(str(error))
         elif (path / "config.json").exists():
-            run = _run(path, trouble)
+            run = _run(path, _unique(path, taken), trouble)
             if run is not None:
                 runs.append(run)
         else:
@@ -81,40 +144,70 @@ def load(paths: list[Path]) -> Data:
     return Data(runs, studies, trouble)
 
 
-def _run(path: Path, trouble: list[str]) -> Run | None:
+def _unique(path: Path, taken: set[str]) -> str:
+    """A short name for a directory that no other one on the page has."""
+    whole = path.resolve()
+    choices = [
+        whole.name or "run",
+        f"{whole.parent.name}/{whole.name}",
+        *(f"{whole.name} ({i})" for i in range(2, 999)),
+    ]
+    name = next(choice for choice in choices if choice not in taken)
+    taken.add(name)
+    return name
+
+
+def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
     directory = RunDir(path)
     try:
         config = directory.config()
     except UserError as error:
         trouble.append(str(error))
         return None
-    evaluations = _records(sorted((path / "evals").glob("*.json")), lambda raw: Evaluation, trouble)
-    analyses = _records(
-        sorted((path / "analysis").glob("*.json")), lambda raw: RECORDS.get(raw.get("kind", "")), trouble
-    )
+    evaluations = _records(path / "evals", name, lambda raw: Evaluation, trouble)
+    analyses = _records(path / "analysis", name, lambda raw: RECORDS.get(raw.get("kind", "")), trouble)
     try:
         environment = read_json(path / "env.json")
     except UserError as error:
         trouble.append(str(error))
         environment = {}
-    rollouts = list(read_lines(directory.samples_file)) if directory.samples_file.exists() else []
     last = path / "checkpoints" / f"step-{config.optim.steps:06d}"
     return Run(
-        path.name, path, config, environment, directory.metrics(), rollouts,
-        {f.record.name: f for f in evaluations}, {f.record.kind: f for f in analyses}, (last / "state.json").exists(),
+        name, path, config, environment if isinstance(environment, dict) else {}, _lines(directory.metrics_file, trouble),
+        _lines(directory.samples_file, trouble), {f.record.name: f for f in evaluations},
+        {f.record.kind: f for f in analyses}, (last / "state.json").exists(),
     )  # fmt: skip
 
 
-def _records(files: list[Path], kind_of: Any, trouble: list[str]) -> list[Found]:
+def _lines(file: Path, trouble: list[str]) -> list[dict[str, Any]]:
+    """Rows of a `.jsonl` file that are objects."""
+    try:
+        return [row for row in read_lines(file) if isinstance(row, dict)] if file.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        trouble.append(f"{file}: cannot be read ({error}).")
+        return []
+
+
+def _records(folder: Path, run: str, kind_of: Any, trouble: list[str]) -> list[Found]:
     found = []
-    for file in files:
+    for file in sorted(folder.glob("*.json")):
         try:
             raw = read_json(file)
             kind = kind_of(raw) if isinstance(raw, dict) else None
             if kind is None:
                 trouble.append(f"{file}: not a record that this version knows.")
             else:
-                found.append(Found(read_record(file, kind), file))
+                found.append(Found(read_record(file, kind), file, f"{run}/{folder.name}/{file.name}"))
         except UserError as error:
             trouble.append(str(error))
     return found
+
+
+def order(evaluations: list[Found]) -> list[Found]:
+    """By step, the teacher last."""
+    return sorted(evaluations, key=lambda f: (not f.record.name.startswith("step-"), f.record.name))
+
+
+def name_of(found: Found) -> str:
+    """How people call an evaluation: `before`, `step 30`, `teacher`."""
+    return label(found.record.name)

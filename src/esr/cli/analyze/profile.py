@@ -1,5 +1,7 @@
 """`esr analyze profile`."""
 
+from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -7,7 +9,14 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.cli.analyze.options import Json, Problems, Quick, Seed, Step, Target, Task, Teacher, finish, nats
-from esr.results import Profile
+from esr.results import Curve, PositionBin, Profile
+
+
+class Protocol(StrEnum):
+    """Choices of `--protocol`."""
+
+    ours = "ours"
+    paper = "paper"
 
 
 def profile(
@@ -16,7 +25,13 @@ def profile(
     task: Task = None,
     step: Step = None,
     problems: Problems = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length cap of the responses.")] = 640,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(help="`paper`: own responses at temperature 0.7, log-probability gaps of sampled tokens."),
+    ] = Protocol.ours,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Length cap of the responses; default: 640, for `paper` 1024.")
+    ] = None,
     seed: Seed = 1,
     quick: Quick = False,
     json: Json = False,
@@ -29,30 +44,91 @@ def profile(
     from esr.analysis.open import held_out, open_subject
 
     subject = open_subject(target, teacher, task, step)
-    config = subject.config
+    config, paper = subject.config, protocol is Protocol.paper
     prompts, source = held_out(config, problems or (24 if quick else 64))
+    if paper:
+        sampler = analysis.paper_sampler(max_new_tokens or analysis.PAPER_CAP, subject.pair.terminators)
+    else:
+        sampler = subject.sampler(max_new_tokens or 640)
     record = analysis.compute(
-        subject.before, subject.trained("the profile compares before and after."), subject.teacher, prompts,
-        subject.sampler(max_new_tokens), subject.pair.events(config.loss.merge_terminators),
-        config.rollout.max_new_tokens, subject.step, seed, source,
+        subject.before, subject.after, subject.teacher, prompts, sampler, subject.pair.events(config.loss.merge_terminators),
+        config.rollout.max_new_tokens, subject.step, seed, source, protocol.value,  # type: ignore[arg-type]
     )  # fmt: skip
-    finish(subject.directory, "profile", record, json, profile_table)
+    finish(subject.directory, "profile-paper" if paper else "profile", record, json, profile_table)
+
+
+def value(found: PositionBin | None, protocol: str) -> str:
+    """A bin's cell; `*` marks one that few responses reach."""
+    if found is None:
+        return "-"
+    text = nats(found.reverse_kl) if protocol == "ours" else f"{found.sampled_gap:.3f}"
+    return text + ("*" if found.few else "")
+
+
+def shown(record: Profile) -> list[Curve]:
+    """The curves to print: the untrained student's own responses are the common ones."""
+    ours = record.protocol == "ours"
+    return [c for c in record.curves if not ours or (c.model, c.trajectories) != ("before", "own")]
+
+
+def by_bin(curves: list[Curve]) -> list[tuple[str, list[PositionBin | None]]]:
+    """Each bin's positions, and what every curve has there."""
+    longest = max((c.bins for c in curves), key=len)
+    return [
+        (f"{b.start}-{b.end - 1 if b.end else ''}", [next((x for x in c.bins if x.start == b.start), None) for c in curves])
+        for b in longest
+    ]  # fmt: skip
 
 
 def profile_table(record: Profile) -> None:
-    """Reverse KL by bin for each curve, and the paired change inside and beyond the window."""
-    title = f"Reverse KL by position, nats [95% interval by response]; {record.problems} held-out prompts of {record.prompts}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("positions")
-    curves = [c for c in record.curves if (c.model, c.trajectories) != ("before", "own")]
-    for curve in curves:
-        table.add_column(f"{curve.model}, {curve.trajectories} responses", justify="right")
-    table.add_column("tokens (common)", justify="right")
-    for i, first in enumerate(curves[0].bins):
-        cells = [nats(c.bins[i].reverse_kl) if i < len(c.bins) else "-" for c in curves]
-        table.add_row(f"{first.start}-{first.end - 1 if first.end else ''}", *cells, f"{first.tokens:,}")
-    show.out.print(table)
-    n = record.trained_window
-    show.out.print(
-        f"Change on common responses: first {n} positions {nats(record.inside)}; beyond {nats(record.beyond)}."
+    """Reverse KL (`paper`: the sampled gap) by bin for each curve; what else the bins tell; a summary in sentences."""
+    ours, curves = record.protocol == "ours", shown(record)
+    what = "Reverse KL" if ours else "Mean |log p_student - log p_teacher| of the sampled token"
+    by = " [95% interval by response]" if ours else ""
+    main = Table(
+        title=f"{what} by position, nats{by}; {record.problems} held-out prompts of {record.prompts}",
+        title_justify="left",
     )
+    more = Table(
+        title="The same positions" + ", in the order of the columns above" * (len(curves) > 1), title_justify="left"
+    )
+    for table in (main, more):
+        table.add_column("positions")
+    for curve in curves:
+        main.add_column(f"{curve.model}, {curve.trajectories} responses", justify="right")
+    for name in ("same first choice, %", "overlap of the top 8, %", "tokens", "responses"):
+        more.add_column(name, justify="right")
+    for positions, found in by_bin(curves):
+        main.add_row(positions, *(value(b, record.protocol) for b in found))
+        shares = (side_by_side(found, f, lambda v: f"{100 * v:.0f}") for f in ("agreement", "top_k_overlap"))
+        more.add_row(positions, *shares, *(side_by_side(found, f, "{:,}".format) for f in ("tokens", "responses")))
+    show.out.print(main)
+    show.out.print(more)
+    for line in notes(record, any(b.few for c in curves for b in c.bins)):
+        show.out.print(line, markup=False, soft_wrap=True)
+
+
+def side_by_side(bins: list[PositionBin | None], field: str, text: Callable[[float], str]) -> str:
+    """A field of each curve's bin: `78 / 85`."""
+    values = [None if b is None else getattr(b, field) for b in bins]
+    return " / ".join("-" if v is None else text(v) for v in values)
+
+
+def notes(record: Profile, few: bool) -> list[str]:
+    """What the tables say, in sentences."""
+    n, said = record.trained_window, []
+    if few:
+        said.append("* Fewer than 10 responses get this far: no trend should be read into it.")
+    if record.inside or record.beyond:
+        change = f"first {n} positions {nats(record.inside)}; beyond {nats(record.beyond)}"
+        said.append(f"Change on common responses: {change}.")
+    if record.share_first:
+        shares = ", ".join(f"{100 * share:.0f}% in the first {k}" for k, share in record.share_first.items())
+        said.append(f"Of the untrained student's summed reverse KL lie {shares} positions.")
+        ratio = record.first_to_rest
+        said.append(
+            f"Its mean over the first {n} positions is {ratio:.2f} times the mean of the rest."
+            if ratio is not None
+            else f"Its responses have nothing beyond the first {n} positions to compare those with."
+        )
+    return said

@@ -1,0 +1,142 @@
+"""What a run cost: seconds a step by phase, tokens, memory, and the training time to an accuracy that all runs reach.
+
+Everything is read from run directories; no torch here.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from esr import intervals, tasks
+from esr.config import Config
+from esr.errors import UserError
+from esr.findings import Efficiency, EfficiencyRow
+from esr.results import CurvePoint, Evaluation
+from esr.rundir import RunDir, read_json
+
+PHASES = ("sync", "generate", "score", "train", "step")
+"""Keys of `EfficiencyRow.phases`: `time/...` in metrics.jsonl (docs/metrics.md)."""
+WARM_UP = 1
+"""First steps left out of `phases`, if a run has more than three."""
+
+
+def compute(runs: Sequence[RunDir]) -> Efficiency:
+    """The costs of `runs`, in their order; the first is the reference. Raises `UserError` if one has too few steps."""
+    start = time.perf_counter()
+    configs = [run.config() for run in runs]
+    machines = [read_json(run.path / "env.json") for run in runs]
+    evaluations = [training_evaluations(run) for run in runs]
+    curves = [curve(run, found) for run, found in zip(runs, evaluations, strict=True)]
+    common = comparable(evaluations)
+    target = min(max(p.avg.value for p in points) for points in curves) if common and all(curves) else None
+    labels = run_names([run.path for run in runs])
+    rows = [
+        row(name, run, config, str(machine.get("device", "")), points, target)
+        for name, run, config, machine, points in zip(labels, runs, configs, machines, curves, strict=True)
+    ]
+    last = evaluations[0][-1] if evaluations[0] else None
+    devices = [str(machine.get("device", "unknown")) for machine in machines]
+    return Efficiency(
+        models={"student": configs[0].student.model, "teacher": configs[0].teacher.model},
+        task=last.task if last else tasks.describe(configs[0].data), problems=last.problems if last else 0,
+        settings=settings(labels, runs, machines, target_rule(common, all(curves))), seconds=round(time.perf_counter() - start, 2),
+        device=", ".join(dict.fromkeys(devices)), target=target, rows=rows,
+    )  # fmt: skip
+
+
+def target_rule(common: bool, evaluated: bool) -> str:
+    """Where `Efficiency.target` comes from, or why there is none."""
+    if not evaluated:
+        return "none: a run has no evaluations"
+    if not common:
+        return "none: the runs' evaluations differ in task or settings"
+    return "the lowest of the runs' best evaluations; point estimates, so about as uncertain as the evaluations are"
+
+
+def settings(labels: Sequence[str], runs: Sequence[RunDir], machines: Sequence[Any], target: str) -> dict[str, Any]:
+    """What the numbers depend on, each run's machine included."""
+    return {
+        "runs": {name: str(run.path) for name, run in zip(labels, runs, strict=True)},
+        "steps_left_out": {n: warm_up(len(run.metrics())) for n, run in zip(labels, runs, strict=True)},
+        "steps_left_out_of": "seconds by phase; tokens, memory and training seconds are over all steps",
+        "target": target,
+        "machines": {n: {k: m.get(k) for k in ("device", "cpus", "platform")} for n, m in zip(labels, machines, strict=True)},
+    }  # fmt: skip
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """The directories' names, or their whole paths if two have the same name."""
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def training_evaluations(run: RunDir) -> list[Evaluation]:
+    """The evaluations made while training (`step-NNNNNN`, without a mark of other settings), by step."""
+    return [e for e in run.evaluations() if re.fullmatch(r"step-\d+", e.name)]
+
+
+def conditions(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
+    """What must be equal for two evaluations to be compared: task and settings, but for the seed of sampling."""
+    return evaluation.task, {k: v for k, v in evaluation.settings.items() if k != "seed_sampling"}
+
+
+def comparable(evaluations: Sequence[Sequence[Evaluation]]) -> bool:
+    """Whether all evaluations of all runs have the same task and settings."""
+    found = [conditions(e) for run in evaluations for e in run]
+    return all(f == found[0] for f in found)
+
+
+def curve(run: RunDir, evaluations: Sequence[Evaluation]) -> list[CurvePoint]:
+    """Accuracy by training seconds (`time/step`, evaluations left out) and generated tokens, both summed up to the step."""
+    rows = run.metrics()
+    points = []
+    for e in evaluations:
+        step = int(e.name[5:])
+        done = [r for r in rows if r["step"] <= step]
+        if len(done) == step:
+            seconds = sum(r["time/step"] for r in done)
+            tokens = sum(r["tokens/generated"] for r in done)
+            points.append(CurvePoint(step=step, seconds=seconds, tokens=int(tokens), avg=e.avg))
+    return points
+
+
+def seconds_to_reach(points: Sequence[CurvePoint], target: float) -> float | None:
+    """Training seconds at which the accuracy first reaches `target`, linear between points; None if it never does."""
+    if points and points[0].avg.value >= target:
+        return points[0].seconds
+    for a, b in pairwise(points):
+        if b.avg.value >= target:
+            return a.seconds + (target - a.avg.value) / (b.avg.value - a.avg.value) * (b.seconds - a.seconds)
+    return None
+
+
+def warm_up(steps: int) -> int:
+    """First steps that count as warm-up."""
+    return WARM_UP if steps > 3 else 0
+
+
+def row(
+    name: str, run: RunDir, config: Config, device: str, points: list[CurvePoint], target: float | None
+) -> EfficiencyRow:
+    """One run's costs. Raises `UserError` if it has fewer than two steps."""
+    rows = run.metrics()
+    if len(rows) < 2:
+        raise UserError(f"{run.path} has {len(rows)} finished training steps; costs need at least two (`esr train`).")
+    kept = rows[warm_up(len(rows)) :]
+
+    def a_step(key: str) -> float:
+        return sum(r[key] for r in rows) / len(rows)
+
+    kind: Literal["device", "process"] = "process" if device.startswith("cpu") else "device"
+    return EfficiencyRow(
+        run=name, n=config.rollout.max_new_tokens, steps=len(rows),
+        responses_per_step=config.rollout.prompts_per_step * config.rollout.samples_per_prompt,
+        phases={phase: intervals.mean([r[f"time/{phase}"] for r in kept]) for phase in PHASES},
+        tokens_generated=a_step("tokens/generated"), tokens_scored=a_step("tokens/scored"),
+        tokens_trained=a_step("tokens/trained"),
+        peak_memory_gib=max(r["memory/peak_gib"] for r in rows), memory_kind=kind, curve=points,
+        seconds_to_reach=None if target is None else seconds_to_reach(points, target),
+    )  # fmt: skip

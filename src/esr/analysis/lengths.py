@@ -1,0 +1,187 @@
+"""How long responses are: quantiles, finish rate and a histogram for the student before and after training and its teacher.
+
+From the samples of evaluations where a run has them (no torch then), else from responses sampled for it.
+"""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from esr import intervals
+from esr.analysis.efficiency import conditions, run_names
+from esr.errors import UserError
+from esr.findings import LengthRow, Lengths
+from esr.results import Estimate, Evaluation, Sample, label
+from esr.rundir import RunDir
+
+if TYPE_CHECKING:
+    from esr.analysis.open import Subject
+    from esr.models import LM
+
+RESAMPLES = 1000
+"""Of the bootstrap behind each quantile's interval."""
+BOOTSTRAP_SEED = 0
+BINS = 30
+"""Bins of the histograms, at most."""
+
+
+@dataclass(frozen=True)
+class Responses:
+    """One model's responses; the outer lists are problems, the inner ones samples."""
+
+    model: str
+    tokens: list[list[int]]
+    finished: list[list[bool]]
+
+
+def compute(
+    models: Sequence[Responses], references: dict[str, str], task: str, max_new_tokens: int, settings: dict[str, Any],
+    start: float,
+) -> Lengths:  # fmt: skip
+    """The record; `start` is when the work began (`time.perf_counter`). Raises `UserError` for fewer than two problems."""
+    longest = max(t for m in models for group in m.tokens for t in group)
+    width = -(-(longest + 1) // BINS)
+    how = {"bootstrap": f"{RESAMPLES} resamples of problems, percentile interval, seed {BOOTSTRAP_SEED}"}
+    rows = [row(m, width, longest) for m in models]
+    return Lengths(
+        models=references, task=task, problems=len(models[0].tokens), settings={**settings, **how},
+        seconds=round(time.perf_counter() - start, 1), max_new_tokens=max_new_tokens, bin_width=width, rows=rows,
+    )  # fmt: skip
+
+
+def row(responses: Responses, width: int, longest: int) -> LengthRow:
+    """Quantiles, finish rate and the histogram (bins of `width` tokens from 0 to past `longest`) of one model."""
+    groups = responses.tokens
+    if len(groups) < 2:
+        raise UserError(f"{responses.model}: intervals of lengths need responses to at least two problems.")
+    pooled = np.concatenate(groups)
+    p10, p50, p90 = quantiles(groups, [0.1, 0.5, 0.9])
+    counts = np.bincount(pooled // width, minlength=longest // width + 1)
+    return LengthRow(
+        model=responses.model, responses=len(pooled), p10=p10, p50=p50, p90=p90,
+        finish_rate=intervals.accuracy([[float(f) for f in group] for group in responses.finished]),
+        mean=intervals.mean([float(np.mean(group)) for group in groups]),
+        histogram=[(i * width, int(count)) for i, count in enumerate(counts)],
+    )  # fmt: skip
+
+
+def quantiles(groups: Sequence[Sequence[int]], levels: Sequence[float]) -> list[Estimate]:
+    """Quantiles of all lengths together; the interval is a percentile bootstrap over problems, whose samples stay together."""
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    arrays = [np.asarray(group) for group in groups]
+    values = np.quantile(np.concatenate(arrays), levels)
+    drawn = rng.integers(len(arrays), size=(RESAMPLES, len(arrays)))
+    resampled = np.array([np.quantile(np.concatenate([arrays[i] for i in draw]), levels) for draw in drawn])
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
+    return [
+        Estimate(value=float(v), low=float(min(a, v)), high=float(max(b, v)), n=len(arrays))
+        for v, a, b in zip(values, low, high, strict=True)
+    ]
+
+
+def of_samples(model: str, samples: Sequence[Sample]) -> Responses:
+    """Responses by problem, from an evaluation's samples."""
+    groups: dict[str, list[Sample]] = {}
+    for s in samples:
+        groups.setdefault(s.problem, []).append(s)
+    return Responses(
+        model, [[s.tokens for s in g] for g in groups.values()], [[s.finished for s in g] for g in groups.values()]
+    )
+
+
+def student_evaluation(run: RunDir, step: int | None, like: Evaluation | None = None) -> Evaluation | None:
+    """The trained student's evaluation after `step` (None: the last one), preferably under the run's own settings.
+
+    With `like`, one of the same task and settings as that. None if there is none.
+    """
+    found = [e for e in with_samples(run) if re.fullmatch(r"step-\d+(@.*)?", e.name)]
+    found = [e for e in found if step is None or step_of(e) == step]
+    if like is not None:
+        found = [e for e in found if conditions(e) == conditions(like)]
+    return max(found, key=lambda e: ("@" not in e.name, step_of(e)), default=None)
+
+
+def with_samples(run: RunDir) -> list[Evaluation]:
+    """The evaluations whose responses are there."""
+    return [e for e in run.evaluations() if (run.path / "evals" / f"{e.name}.jsonl").exists()]
+
+
+def step_of(evaluation: Evaluation) -> int:
+    """The step in an evaluation's name."""
+    return int(evaluation.name.partition("@")[0][5:])
+
+
+def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> Lengths:
+    """Lengths in the evaluations of `run` that compare with `last`, and in the last one of each other run.
+
+    Raises `UserError` if another run has none with that task and settings.
+    """
+    start = time.perf_counter()
+    wanted = {"before", label(last.name), "teacher"}
+    alike = [e for e in with_samples(run) if conditions(e) == conditions(last) and label(e.name) in wanted]
+    alike = sorted(alike, key=lambda e: (e.name.startswith("teacher"), e.name))
+    alike = list({label(e.name): e for e in reversed(alike)}.values())[::-1]
+    models = [of_samples(label(e.name), run.samples(e.name)) for e in alike]
+    names = run_names([run.path, *others])[1:]
+    used = {m.model: e.name for m, e in zip(models, alike, strict=True)}
+    for name, path in zip(names, others, strict=True):
+        other = RunDir(path)
+        found = student_evaluation(other, None, like=last)
+        if found is None:
+            raise UserError(
+                f"{path} has no evaluation with the task and settings of {last.name} in {run.path}; make one with `esr eval`."
+            )
+        models.append(of_samples(name, other.samples(found.name)))
+        used[name] = f"{path}/evals/{found.name}"
+    config = run.config()
+    references = {"student": config.student.model, "teacher": config.teacher.model}
+    if step_of(last):
+        references["after"] = f"{run.path} {label(last.name)}"
+    settings = {"from": "evaluations", "evaluations": used, "eval": last.settings}
+    return compute(models, references, last.task, int(last.settings["max_new_tokens"]), settings, start)
+
+
+def from_models(subject: "Subject", others: Sequence[Path], count: int, seed: int) -> Lengths:
+    """Lengths of responses sampled now: `count` held-out problems, one response each, sampled as in an evaluation."""
+    from esr.analysis.open import held_out
+    from esr.analysis.profile import respond
+    from esr.config import EvalConfig
+    from esr.console import progress
+    from esr.export import find_checkpoint, load_trained
+    from esr.rundir import open_run
+    from esr.sampling import Sampler
+
+    start = time.perf_counter()
+    config = subject.config
+    problems, source = held_out(config, count)
+    how = config.eval or EvalConfig(source=config.data.source)
+    sampler = Sampler(how.max_new_tokens, subject.pair.terminators, how.temperature, how.top_p)
+
+    def other(path: Path) -> "LM":
+        run = open_run(path)
+        return load_trained(run.config(), find_checkpoint(run, None), subject.before.device, subject.before.terminators)
+
+    loads: list[tuple[str, Callable[[], LM]]] = [("before", lambda: subject.before)]
+    if (after := subject.after) is not None:
+        loads.append((f"step {subject.step}", lambda: after))
+    loads.append(("teacher", lambda: subject.teacher))
+    for name, path in zip(run_names([subject.directory.path, *others])[1:], others, strict=True):
+        loads.append((name, lambda path=path: other(path)))  # type: ignore[misc]
+    models = []
+    for name, load in loads:
+        lm, tokens, finished = load(), [], []
+        with progress(f"Responses of {name}", len(problems), "problem") as advance:
+            for i in range(0, len(problems), how.batch_size):
+                batch = problems[i : i + how.batch_size]
+                rollout = respond(lm, batch, sampler, seed)
+                tokens += [[t] for t in rollout.lengths.tolist()]
+                finished += [[f] for f in rollout.finished.tolist()]
+                advance(len(batch))
+        models.append(Responses(name, tokens, finished))
+    settings = {"from": "sampled", "seed": seed, "temperature": how.temperature, "top_p": how.top_p, "samples": 1}
+    return compute(models, subject.models, source, how.max_new_tokens, settings, start)

@@ -1,0 +1,65 @@
+"""`esr demo`."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esr.cli import show
+from esr.console import say
+from esr.results import Study
+from esr.rundir import read_record
+
+
+def demo(
+    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("runs/demo/report.html"),
+) -> None:
+    """The whole story on the lab's tiny models: ESR against full distillation, the analyses, and one page. Minutes, offline.
+
+    Each step is an ordinary command, printed as it runs. The same command again goes on, or says that it is done.
+
+    Example: `esr demo`
+    """
+    from esr.cli.main import run
+    from esr.study import plan as plans
+
+    file = Path(str(resources.files("esr.lab") / "demo.yaml"))
+    plan = plans.read(file)
+    esr, full = (plan.of(arm)[0].directory.path for arm in ("esr", "full"))
+    record = Path("runs/studies/demo/study.json")
+    steps: list[tuple[list[str], Path]] = [(["study", str(file)], esr / "finished.json")]
+    for name in ("decay", "profile", "selection", "submode", "rollouts", "lengths", "efficiency", "prefix-swap"):
+        beside = ["--with", str(full)] if name in ("submode", "lengths", "efficiency") else []
+        steps.append((["analyze", name, str(esr), *beside, "--quick"], esr / "analysis" / f"{name}.json"))
+    steps.append((["report", str(record.parent), str(esr), str(full), "-o", str(report)], report))
+    todo = [command for command, result in steps if not result.exists()]
+    if not (full / "finished.json").exists() and steps[0][0] not in todo:
+        todo.insert(0, steps[0][0])
+    for number, command in enumerate(todo, 1):
+        say(f"[{number}/{len(todo)}] esr {' '.join(command)}")
+        code = run(command)
+        if code:
+            raise typer.Exit(code)
+    if not todo:
+        say("The demo is done already; remove runs/demo to see it run again.")
+    verdict(read_record(record, Study))
+    show.out.print(f"Runs: {esr} and {full}. The whole story on one page: {report}", markup=False, soft_wrap=True)
+
+
+def verdict(study: Study) -> None:
+    """What was just measured, in a few lines."""
+    arms = {arm.name: arm for arm in study.arms}
+    esr, full = arms["esr"], arms["full"]
+    show.out.print(
+        f"Accuracy: untrained {show.pct(esr.before)}, ESR (N = {esr.n}) {show.pct(esr.avg)}, full {show.pct(full.avg)}, "
+        f"teacher {show.pct(esr.teacher)}; ESR against full {show.pct(esr.difference, sign=True)}, one seed.",
+        soft_wrap=True,
+    )
+    if full.seconds_per_step and full.peak_memory_gib:
+        show.out.print(
+            f"A step took {esr.seconds_per_step:.2f} s with ESR and {full.seconds_per_step:.2f} s in full "
+            f"({full.seconds_per_step / esr.seconds_per_step:.1f} times as long); peak memory of the process "
+            f"{esr.peak_memory_gib:.2f} and {full.peak_memory_gib:.2f} GiB. A model system: real models differ.",
+            soft_wrap=True,
+        )

@@ -1,0 +1,163 @@
+"""The record of a study from its run directories: pooled accuracies, paired differences, marks by stated rules, costs."""
+
+from collections import defaultdict
+from typing import Any
+
+from esr import intervals
+from esr.errors import UserError
+from esr.results import Arm, ArmSeed, CurvePoint, Estimate, Evaluation, Sample, Study
+from esr.rundir import RunDir, environment, flatten
+from esr.study import work
+from esr.study.plan import Plan, PlannedRun
+
+Grades = dict[str, float]
+"""Mean grade by problem."""
+LOST = 0.05
+"""Accuracy that a run must have lost since its own best evaluation to count as collapsed."""
+RULES = {
+    "exceeds teacher": "the pooled accuracy is above the teacher's, and the paired 95% interval excludes zero",
+    "worse than untrained": "the pooled accuracy is below the untrained student's, and the paired 95% interval excludes zero",
+    "collapsed": f"in at least half of the seeds, accuracy at the end is more than {LOST:.0%} below the same run's best earlier "
+    "evaluation, certainly (paired 95% interval), or fewer than half of the responses finish",
+}
+
+
+def record(plan: Plan, failed: dict[str, str], command: str) -> Study:
+    """The study as far as it has come. Raises `UserError` if no run is finished."""
+    done = [run for run in plan.runs if work.finished(run.directory)]
+    if not done:
+        reasons = "; ".join(failed.values()) or "none has been started"
+        raise UserError(f"{plan.file}: no run of this study has finished ({reasons}).")
+    first = final(done[0].directory)
+    reference = graded(plan, plan.study.reference)
+    arms = [arm(plan, name, failed, reference) for name in plan.study.arms]
+    unique = {run.directory.path: run.directory for run in done}.values()
+    return Study(
+        name=plan.name, question=plan.study.question, rule=plan.study.rule, reference=plan.study.reference, task=first.task,
+        problems=first.problems, samples=first.samples, seeds=plan.study.seeds, base=flatten(plan.base.model_dump()),
+        rules=RULES, arms=arms, environment=environment(plan.base.run.device), command=command,
+        seconds=round(sum(work.seconds(d) for d in unique), 1),
+    )  # fmt: skip
+
+
+def final(directory: RunDir) -> Evaluation:
+    """The evaluation after a run's last step."""
+    found = directory.evaluation(f"step-{directory.metrics()[-1]['step']:06d}")
+    assert found is not None
+    return found
+
+
+def grades(samples: list[Sample]) -> Grades:
+    """Mean grade of each problem by the last answer; responses whose grader failed are left out."""
+    by_problem: dict[str, list[float]] = defaultdict(list)
+    for s in samples:
+        if s.grade.last is not None:
+            by_problem[s.problem].append(float(s.grade.last))
+    return {key: sum(values) / len(values) for key, values in by_problem.items()}
+
+
+def graded(plan: Plan, name: str, who: str = "last") -> dict[int, Grades]:
+    """Grades by seed of an arm's finished runs: after its last step, or of `step-000000` or `teacher` as evaluated there."""
+    out = {}
+    for run in plan.of(name):
+        if work.finished(run.directory):
+            evaluation = final(run.directory).name if who == "last" else who
+            if run.directory.evaluation(evaluation) is not None:
+                out[run.seed] = grades(run.directory.samples(evaluation))
+    return out
+
+
+def difference(a: dict[int, Grades], b: dict[int, Grades]) -> Estimate | None:
+    """a minus b, paired by problem and training seed; None without a common seed."""
+    common = [seed for seed in a if seed in b]
+    if not common:
+        return None
+    return intervals.pooled([{k: a[s][k] - b[s][k] for k in a[s] if k in b[s]} for s in common])
+
+
+def accuracy(by_seed: dict[int, Grades]) -> Estimate | None:
+    """Pooled accuracy, its interval kept within [0, 1]."""
+    if not by_seed:
+        return None
+    e = intervals.pooled(list(by_seed.values()))
+    return e.model_copy(update={"low": max(0.0, e.low), "high": min(1.0, e.high)})
+
+
+def arm(plan: Plan, name: str, failed: dict[str, str], reference: dict[int, Grades]) -> Arm:
+    """One arm over its seeds."""
+    runs = plan.of(name)
+    seeds = [seed_result(run, failed) for run in runs]
+    ours, before, teacher = (graded(plan, name, who) for who in ("last", "step-000000", "teacher"))
+    good = [s for s in seeds if s.error is None]
+
+    def average(field: str) -> float:
+        return sum(getattr(s, field) for s in good) / len(good) if good else 0.0
+
+    config = runs[0].config
+    gain, to_teacher = difference(ours, before), difference(ours, teacher)
+    steps, spent = average("steps"), average("seconds")
+    return Arm(
+        name=name, overrides=plan.study.arms[name], n=config.rollout.max_new_tokens, student=config.student.model,
+        teacher_model=config.teacher.model, seeds=seeds, avg=accuracy(ours), gain=gain,
+        difference=None if name == plan.study.reference else difference(ours, reference), to_teacher=to_teacher,
+        before=accuracy(before), teacher=accuracy(teacher), marks=marks(good, runs, gain, to_teacher), steps=steps, seconds=spent,
+        seconds_per_step=spent / steps if steps else 0.0, generated=average("generated"),
+        peak_memory_gib=max((s.peak_memory_gib for s in good), default=0.0),
+    )  # fmt: skip
+
+
+def seed_result(run: PlannedRun, failed: dict[str, str]) -> ArmSeed:
+    """The numbers of one run."""
+    folder = run.directory
+    if not work.finished(folder):
+        why = failed.get(folder.path.name, "not run yet")
+        return ArmSeed(seed=run.seed, run=folder.path.name, error=why)
+    rows, last = folder.metrics(), final(folder)
+    before, teacher = folder.evaluation("step-000000"), folder.evaluation("teacher")
+    return ArmSeed(
+        seed=run.seed, run=folder.path.name, error=None, avg=last.avg, before=before.avg if before else None,
+        teacher=teacher.avg if teacher else None, finish_rate=last.finish_rate, avg_first=last.avg_first, avg_any=last.avg_any,
+        repetition_rate=last.repetition_rate, strategy_rate=last.strategy_rate, tokens=last.tokens, steps=len(rows),
+        seconds=sum(r["time/step"] for r in rows), generated=int(sum(r["tokens/generated"] for r in rows)),
+        peak_memory_gib=max(r["memory/peak_gib"] for r in rows), curve=curve(folder, rows),
+    )  # fmt: skip
+
+
+def curve(folder: RunDir, rows: list[dict[str, Any]]) -> list[CurvePoint]:
+    """Every evaluation of the student, with what training had cost until then."""
+    points = []
+    for e in folder.evaluations():
+        if e.name.startswith("step-") and "@" not in e.name:
+            past = [r for r in rows if r["step"] <= int(e.name[5:])]
+            spent, tokens = sum(r["time/step"] for r in past), sum(r["tokens/generated"] for r in past)
+            points.append(CurvePoint(step=int(e.name[5:]), seconds=spent, tokens=int(tokens), avg=e.avg))
+    return points
+
+
+def marks(
+    seeds: list[ArmSeed], runs: list[PlannedRun], gain: Estimate | None, to_teacher: Estimate | None
+) -> list[str]:
+    """What is to be said of an arm, by `RULES`."""
+    found = []
+    if to_teacher and to_teacher.low > 0:
+        found.append("exceeds teacher")
+    if gain and gain.high < 0:
+        found.append("worse than untrained")
+    folders = {run.directory.path.name: run.directory for run in runs}
+    fallen = sum(collapsed(s, folders[s.run]) for s in seeds)
+    if seeds and 2 * fallen >= len(seeds):
+        found.append("collapsed")
+    return found
+
+
+def collapsed(seed: ArmSeed, folder: RunDir) -> bool:
+    """Whether one run has collapsed, by `RULES`."""
+    if seed.finish_rate and seed.finish_rate.value < 0.5:
+        return True
+    earlier = [p for p in seed.curve if 0 < p.step < seed.steps]
+    best = max(earlier, key=lambda p: p.avg.value, default=None)
+    if best is None:
+        return False
+    ends = [grades(folder.samples(f"step-{step:06d}")) for step in (seed.steps, best.step)]
+    fall = intervals.paired_difference(*({key: [value] for key, value in g.items()} for g in ends))
+    return fall.high < 0 and fall.value < -LOST

@@ -235,3 +235,28 @@ def test_tensorboard_gets_the_metrics(home):
     pytest.importorskip("tensorboard")
     assert esr(["train", "c.yaml", "optim.steps=1", "run.trackers=[tensorboard]"]) == 0
     assert list(Path("run").rglob("events.out.tfevents*"))
+
+
+def test_a_budget_of_tokens_ends_the_run_and_its_schedule(home):
+    """The run ends with the first step that reaches the budget, resumed or not, and is then left alone."""
+    options = ["optim.steps=1000", "optim.max_tokens=150", "run.checkpoint_every=1"]
+    assert esr(["train", "c.yaml", *options]) == 0
+    tokens = [row["tokens/generated"] for row in rows("run")]
+    assert sum(tokens[:-1]) < 150 <= sum(tokens)
+    assert esr(["train", "c.yaml", *options]) == 0
+    assert [row["tokens/generated"] for row in rows("run")] == tokens
+    shorter = [*options, "run.dir=cut"]
+    process = start(*shorter)
+    wait_for_steps("cut", 2, process)
+    process.kill()
+    process.wait()
+    assert esr(["train", "c.yaml", *shorter]) == 0
+    assert rows("cut") == rows("run")
+
+
+def test_progress_is_the_furthest_of_steps_tokens_and_seconds():
+    done = [{"tokens/generated": 30.0, "time/step": 2.0}] * 2
+    assert train.progress_of(done, OptimConfig(steps=10)) == 0.2
+    assert train.progress_of(done, OptimConfig(steps=10, max_tokens=100)) == 0.6
+    assert train.progress_of(done, OptimConfig(steps=10, max_tokens=100, max_seconds=5)) == 0.8
+    assert train.progress_of(done, OptimConfig(steps=10, max_seconds=3)) == 1.0

@@ -1,0 +1,173 @@
+"""Responses that one model begins and another ends: what teacher decay and the prefix swap have in common.
+
+Work is done in parts (a stage, and a batch of problems) that are kept as soon as they are known, so that an interrupted
+analysis goes on where it was. Randomness is keyed by problem and sample, so parts can be done in any session.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from esr import grading, prompts
+from esr.analysis.open import Parts
+from esr.config import EvalConfig
+from esr.console import Advance
+from esr.decoding import decoding
+from esr.models import LM
+from esr.results import Problem
+from esr.sampling import Noise, Sampler, sample
+
+Grades = list[bool | None]
+"""Right by the last answer or not; None: the grader failed."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A response, or the first tokens of one."""
+
+    problem: int
+    """Index among the problems."""
+    sample: int
+    ids: list[int]
+    finished: bool
+    """Ended with a terminator, which is the last of `ids`."""
+    right: bool | None
+
+    def ended(self, k: int) -> bool:
+        """Whether the response was over within its first k tokens, so that nobody can continue it."""
+        return self.finished and len(self.ids) <= k
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """Samples and grades beginnings and continuations of responses to the same problems."""
+
+    problems: Sequence[Problem]
+    settings: EvalConfig
+    """Temperature, nucleus and batch size; `max_new_tokens` caps prefix and continuation together."""
+    terminators: tuple[int, ...]
+    seed: int
+    kept: Parts
+    advance: Advance
+
+    def heads(self, stage: str, lm: LM, cap: int, samples: int) -> list[Head]:
+        """`samples` responses of at most `cap` tokens to each problem, those of a problem side by side."""
+
+        def work(batch: list[int]) -> list[Any]:
+            noise = Noise.of(self.seed, [self.problems[i].id for i in batch], samples)
+            written = self._sample(lm, batch, [[] for _ in batch], cap, noise, stage)
+            owners = [i for i in batch for _ in range(samples)]
+            right = self._grade(lm, owners, [ids for ids, _ in written])
+            return [[ids, finished, r] for (ids, finished), r in zip(written, right, strict=True)]
+
+        rows = self._parts(stage, work)
+        return [Head(at // samples, at % samples, *row) for at, row in enumerate(rows)]
+
+    def tails(
+        self, stage: str, lm: LM, heads: Sequence[Head], k: int, times: int, as_text: bool = False
+    ) -> list[Grades]:
+        """`times` continuations by `lm` of the first k tokens of each head, graded together with them.
+
+        A head that ended within k tokens gets none. Continuation j of sample i of a problem uses the same random numbers
+        for every k, stage and model, and never those of the head. `as_text`: the tokens pass as text (special ones left
+        out), tokenised again; otherwise they pass as they are, after the continuing model's own prompt.
+        """
+        by_problem: dict[int, list[Head]] = {}
+        for head in heads:
+            by_problem.setdefault(head.problem, []).append(head)
+
+        def work(batch: list[int]) -> list[Any]:
+            found = [head for i in batch for head in by_problem[i]]
+            live = [head for head in found if not head.ended(k)]
+            if not live:
+                return [[] for _ in found]
+            starts = [head.ids[:k] for head in live]
+            if as_text:
+                starts = [again(lm, ids) for ids in starts]
+            noise = Noise(tuple(row for head in live for row in self._noise(head, times)))
+            cap = self.settings.max_new_tokens - k
+            written = self._sample(lm, [head.problem for head in live], starts, cap, noise, stage)
+            whole = [starts[at // times] + ids for at, (ids, _) in enumerate(written)]
+            right = self._grade(lm, [head.problem for head in live for _ in range(times)], whole)
+            grades = iter([right[at : at + times] for at in range(0, len(right), times)])
+            return [[] if head.ended(k) else next(grades) for head in found]
+
+        return self._parts(stage, work)
+
+    def _parts(self, stage: str, work: Callable[[list[int]], list[Any]]) -> list[Any]:
+        """The rows that `work` gives for every batch; kept ones are not made again."""
+        rows: list[Any] = []
+        for batch in batches(len(self.problems), self.settings.batch_size):
+            key, start = part(stage, batch), time.perf_counter()
+            value: Any = self.kept.get(key)
+            if value is None:
+                value = {"rows": work(batch), "seconds": time.perf_counter() - start}
+                self.kept.put(key, value)
+                self.advance(len(batch), note=stage)
+            rows += value["rows"]
+        return rows
+
+    def _sample(
+        self, lm: LM, owners: list[int], starts: list[list[int]], cap: int, noise: Noise, stage: str
+    ) -> list[tuple[list[int], bool]]:
+        """New token ids of each row of `noise`, and whether it finished; `starts` follow the prompts of `owners`."""
+        sampler = Sampler(cap, self.terminators, self.settings.temperature, self.settings.top_p)
+        rendered = [prompts.render(lm.tokenizer, lm.config, self.problems[i].question) for i in owners]
+        lm.module.eval()
+        with decoding(lm):
+            rows = prompts.append(prompts.pad(rendered), starts)
+            rollout = sample(lm, rows, sampler, noise, self._watch(stage))
+        return list(zip(rollout.token_lists(), rollout.finished.tolist(), strict=True))
+
+    def _grade(self, lm: LM, owners: list[int], rows: list[list[int]]) -> Grades:
+        texts = prompts.decode(lm.tokenizer, rows)
+        return [grade.last for grade in grading.grade([self.problems[i] for i in owners], texts)]
+
+    def _noise(self, head: Head, times: int) -> tuple[tuple[int, int, int], ...]:
+        """The rows of a head's continuations; the key is not the head's, whose numbers would come again otherwise."""
+        key = f"{self.problems[head.problem].id} continued"
+        return Noise.of(self.seed, [key], (head.sample + 1) * times).rows[-times:]
+
+    def _watch(self, stage: str) -> Callable[[int], None]:
+        """Tells the progress bar now and then how far a batch has come."""
+        tokens = 0
+
+        def tick(live: int) -> None:
+            nonlocal tokens
+            tokens += 1
+            if tokens % 16 == 0:
+                self.advance(0, note=f"{stage}: {live} responses at token {tokens}")
+
+        return tick
+
+
+def again(lm: LM, ids: list[int]) -> list[int]:
+    """Tokens as this model's tokenizer reads their text, special tokens left out."""
+    text = prompts.decode(lm.tokenizer, [ids])[0]
+    return list(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def batches(count: int, size: int) -> list[list[int]]:
+    """Indices below `count` in runs of at most `size`."""
+    return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+
+
+def part(stage: str, batch: list[int]) -> str:
+    """The key of a part."""
+    return f"{stage} / {batch[0]}"
+
+
+def done(kept: Parts, stages: Sequence[str], count: int, size: int) -> int:
+    """How many cases (a stage and a problem) an earlier session finished."""
+    return sum(len(b) for stage in stages for b in batches(count, size) if kept.get(part(stage, b)) is not None)
+
+
+def seconds(kept: Parts) -> float:
+    """Time that all parts took, in whichever session."""
+    return round(sum(value["seconds"] for value in kept.done.values()), 1)
+
+
+def numbers(grades: Grades) -> list[float]:
+    """1 for right and 0 for wrong; responses that the grader failed on are left out."""
+    return [float(grade) for grade in grades if grade is not None]

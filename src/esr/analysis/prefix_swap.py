@@ -1,0 +1,114 @@
+"""The prefix swap: does the gain of training sit in the first n tokens of a response, or behind them?
+
+Both students, untrained (`before`) and trained (`after`), begin each response; both continue each beginning. So there are
+four conditions, of which (before, before) and (after, after) are the two students themselves. The share of the gain that
+(after, before) keeps is what the better beginning alone brings. All conditions use the same random numbers for their
+tails, and each sample has its own beginning.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from esr import intervals
+from esr.analysis import continuation
+from esr.analysis.continuation import Continuations, Grades, Head, numbers
+from esr.analysis.open import Parts
+from esr.config import EvalConfig
+from esr.console import progress
+from esr.errors import UserError
+from esr.findings import PrefixSwap, SwapCondition
+from esr.models import LM
+from esr.results import Problem
+
+Student = Literal["before", "after"]
+CONDITIONS: tuple[tuple[Student, Student], ...] = (
+    ("before", "before"), ("before", "after"), ("after", "before"), ("after", "after"),
+)  # fmt: skip
+"""Who writes the prefix, who the tail."""
+
+
+def compute(
+    before: LM,
+    after: LM,
+    problems: Sequence[Problem],
+    settings: EvalConfig,
+    terminators: tuple[int, ...],
+    n: int,
+    samples: int,
+    chosen: Mapping[str, Any],
+    names: tuple[dict[str, str], str],
+    kept: Parts,
+) -> PrefixSwap:
+    """The record over `problems`, prefixes of `n` tokens. `chosen` is `choices(...)`, `names` the models and the task.
+    Parts in `kept` are not made again.
+    """
+    lms: dict[Student, LM] = {"before": before, "after": after}
+    stages = [writing(side) for side in lms] + [stage(*condition) for condition in CONDITIONS]
+    done = continuation.done(kept, stages, len(problems), settings.batch_size)
+    with progress("Prefix swap", len(stages) * len(problems), "case", done) as advance:
+        work = Continuations(problems, settings, terminators, chosen["seed"], kept, advance)
+        heads = {side: work.heads(writing(side), lm, n, samples) for side, lm in lms.items()}
+        graded = {
+            (prefix, tail): merged(
+                heads[prefix], work.tails(stage(prefix, tail), lms[tail], heads[prefix], n, 1), problems
+            )
+            for prefix, tail in CONDITIONS
+        }
+    return PrefixSwap(
+        models=names[0], task=names[1], problems=len(problems), settings=dict(chosen), n=n, samples=samples,
+        seconds=continuation.seconds(kept),
+        finished={side: sum(head.ended(n) for head in found) for side, found in heads.items()},
+        conditions=conditions(graded), share_in_prefix=share(graded),
+    )  # fmt: skip
+
+
+def choices(settings: EvalConfig, n: int, samples: int, seed: int) -> dict[str, Any]:
+    """Everything that the numbers depend on besides models and problems. Raises `UserError` if no tail fits."""
+    if n >= settings.max_new_tokens:
+        raise UserError(
+            f"The prefix has {n} tokens and eval.max_new_tokens is {settings.max_new_tokens}, so there is no room for a "
+            "tail; choose a smaller --n."
+        )
+    return {
+        "n": n, "samples": samples, "seed": seed, "max_new_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature, "top_p": settings.top_p,
+    }  # fmt: skip
+
+
+def writing(side: Student) -> str:
+    """The stage in which a student begins its responses."""
+    return f"{side} begins"
+
+
+def stage(prefix: Student, tail: Student) -> str:
+    """The stage of a condition."""
+    return f"{tail} continues {prefix}"
+
+
+def merged(heads: Sequence[Head], tails: Sequence[Grades], problems: Sequence[Problem]) -> dict[str, list[float]]:
+    """Grades by problem; a prefix that ended within n tokens counts with its own."""
+    out: dict[str, list[float]] = {p.id: [] for p in problems}
+    for head, tail in zip(heads, tails, strict=True):
+        out[problems[head.problem].id] += numbers(tail or [head.right])
+    return out
+
+
+def conditions(graded: Mapping[tuple[Student, Student], dict[str, list[float]]]) -> list[SwapCondition]:
+    """Accuracy of each condition, and its change against the untrained student alone."""
+    alone = graded["before", "before"]
+    return [
+        SwapCondition(
+            prefix=prefix, tail=tail, avg=intervals.accuracy(list(grades.values())),
+            change=None if grades is alone else intervals.paired_difference(grades, alone),
+        )
+        for (prefix, tail), grades in graded.items()
+    ]  # fmt: skip
+
+
+def share(graded: Mapping[tuple[Student, Student], dict[str, list[float]]]) -> float | None:
+    """Gain of (after, before) over gain of (after, after); None if the latter's interval does not lie above zero."""
+    alone = graded["before", "before"]
+    whole = intervals.paired_difference(graded["after", "after"], alone)
+    if whole.low <= 0:
+        return None
+    return intervals.paired_difference(graded["after", "before"], alone).value / whole.value

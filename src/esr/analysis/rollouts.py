@@ -1,0 +1,144 @@
+"""Responses to read, token by token, with what student and teacher thought of each token."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from esr import grading, prompts
+from esr.analysis.distributions import batches, choices, chunks, rank, token_text
+from esr.analysis.open import Subject
+from esr.console import Advance, progress
+from esr.divergence import entropy, reverse_kl
+from esr.events import EventSpace
+from esr.findings import Rollouts, RolloutView, TokenView
+from esr.models import LM
+from esr.results import Problem
+from esr.sampling import Sampler
+from esr.tensors import Rollout
+
+TOP = 5
+"""Most probable tokens shown of each model."""
+LEAST = 0.001
+"""A less probable one is left out, unless it is the first."""
+LARGEST = 1_400_000
+"""Characters of all views; problems that do not fit any more are left out."""
+CHOOSE_FROM = 3
+"""Problems sampled and graded for each one shown."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One graded response."""
+
+    problem: Problem
+    rollout: Rollout
+    """A single row."""
+    right: bool | None
+
+
+def compute(
+    subject: Subject, problems: Sequence[Problem], source: str, count: int, sampler: Sampler, seed: int
+) -> Rollouts:
+    """Views of the responses to `count` of `problems`, right and wrong ones of the untrained student in turn."""
+    start = time.perf_counter()
+    events = subject.pair.events(subject.config.loss.merge_terminators)
+    asked = min(count, len(problems))
+    after: Sequence[Written | None] = [None] * asked
+    with progress("Rollouts", len(problems) + (asked if subject.after else 0), "response") as advance:
+        before = write(subject.before, problems, sampler, seed, advance)
+        chosen = [before[i] for i in in_turn([w.right for w in before])[:asked]]
+        if subject.after is not None:
+            after = write(subject.after, [w.problem for w in chosen], sampler, seed, advance)
+    views: list[RolloutView] = []
+    shown = 0
+    with progress("Token views", len(chosen), "problem") as advance:
+        for first, trained in zip(chosen, after, strict=True):
+            pair = [view("before", subject.before, subject.teacher, first, events)]
+            if trained is not None and subject.after is not None:
+                pair.append(view("after", subject.after, subject.teacher, trained, events))
+            if views and size([*views, *pair]) > LARGEST:
+                break
+            views += pair
+            shown += 1
+            advance()
+    return Rollouts(
+        models=subject.models, task=source, problems=shown, rollouts=views, seconds=round(time.perf_counter() - start, 1),
+        settings={
+            **choices(subject, sampler, seed), "chosen_from": len(problems), "asked_for": count,
+            "chosen": "right and wrong responses of the untrained student in turn, so their proportion tells nothing",
+            "largest_file": LARGEST, "top": TOP, "least_probability": LEAST,
+        },
+    )  # fmt: skip
+
+
+def write(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int, advance: Advance) -> list[Written]:
+    """One graded response of `lm` to each problem."""
+    out = []
+    for batch, rollout in batches(lm, problems, sampler, seed):
+        grades = grading.grade(batch, prompts.decode(lm.tokenizer, rollout.token_lists()))
+        device = rollout.response_ids.device
+        rows = [rollout.select(torch.tensor([i], device=device)) for i in range(len(batch))]
+        out += [Written(p, r, g.last) for p, r, g in zip(batch, rows, grades, strict=True)]
+        advance(len(batch))
+    return out
+
+
+def in_turn(right: Sequence[bool | None]) -> list[int]:
+    """Indices, a right and a not right one in turn as long as there are both, each kind in its order."""
+    kinds = [[i for i, r in enumerate(right) if bool(r) is wanted] for wanted in (True, False)]
+    return [kind[i] for i in range(len(right)) for kind in kinds if i < len(kind)]
+
+
+def size(views: Sequence[RolloutView]) -> int:
+    """Characters that the views take in a record's file."""
+    return len(json.dumps([[v.model_dump() for v in views]], indent=1, ensure_ascii=False))
+
+
+def view(name: Literal["before", "after"], lm: LM, teacher: LM, written: Written, events: EventSpace) -> RolloutView:
+    """A response with both models' view of each token."""
+    tokens = written.rollout.response_ids[written.rollout.response_mask]
+    views: list[TokenView] = []
+    for part, (student, target) in chunks([lm, teacher], [written.problem], written.rollout, events):
+        views += token_views(student, target, tokens[part], events, lm.tokenizer)
+    return RolloutView(
+        problem=written.problem.id, question=written.problem.question, model=name, right=written.right,
+        finished=bool(written.rollout.finished[0]), tokens=views,
+    )  # fmt: skip
+
+
+def token_views(
+    student: Tensor, teacher: Tensor, tokens: Tensor, events: EventSpace, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[TokenView]:
+    """Views of m sampled `tokens` (m,) from (m, V) log-probabilities of events. Probabilities, nats: 4 decimals."""
+    sampled = events.event_of(tokens)
+    columns = (
+        tokens, reverse_kl(student, teacher).clamp(min=0), entropy(student), entropy(teacher),
+        rank(student, sampled), rank(teacher, sampled),
+    )  # fmt: skip
+    tops = [top_tokens(side, tokenizer) for side in (student, teacher)]
+    for row in zip(*(c.tolist() for c in columns), *tops, strict=True):
+        token, kl, student_entropy, teacher_entropy, student_rank, teacher_rank, student_top, teacher_top = row
+        yield TokenView(
+            token=token_text(tokenizer, token), reverse_kl=round(kl, 4), student_entropy=round(student_entropy, 4),
+            teacher_entropy=round(teacher_entropy, 4), student_rank=student_rank, teacher_rank=teacher_rank,
+            student_top=student_top, teacher_top=teacher_top,
+        )  # fmt: skip
+
+
+def top_tokens(log_probs: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[list[tuple[str, float]]]:
+    """The most probable tokens and their probabilities at each row of (m, V) log-probabilities."""
+    values, ids = log_probs.topk(min(TOP, log_probs.shape[-1]), dim=-1)
+    return [
+        [
+            (token_text(tokenizer, t), round(p, 4))
+            for n, (t, p) in enumerate(zip(i, v, strict=True))
+            if n == 0 or p >= LEAST
+        ]
+        for i, v in zip(ids.tolist(), values.exp().tolist(), strict=True)
+    ]

@@ -1,0 +1,216 @@
+"""Does the student commit to a secondary mode of the teacher? (the paper's sub-mode commitment)
+
+Among the tenth of all response positions with the largest divergence from the teacher: how sure is the model of its own
+first choice, and which choice of the teacher's is that? The paper does not say whose responses, which direction of the
+KL, or whose tenth it took; the defaults are each model's own responses, reverse KL, and each model's own tenth.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from esr import divergence, intervals
+from esr.analysis.bimodal import LEAST_SECOND, LEAST_TWO, Bimodal, positions
+from esr.analysis.distributions import batches, choices, chunks, rank
+from esr.analysis.open import Subject
+from esr.console import Advance, progress
+from esr.divergence import Divergence
+from esr.errors import UserError
+from esr.events import EventSpace
+from esr.export import find_checkpoint, load_trained
+from esr.findings import SubMode, SubModeRow
+from esr.models import LM
+from esr.results import Estimate, Problem
+from esr.rundir import open_run
+from esr.sampling import Sampler
+from esr.tensors import Rollout
+
+Direction = Literal["reverse_kl", "forward_kl"]
+Batch = tuple[Sequence[Problem], Rollout]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which positions are looked at."""
+
+    trajectories: Literal["own", "shared"] = "own"
+    decile: Literal["per-model", "shared"] = "per-model"
+    divergence: Direction = "reverse_kl"
+
+    def check(self) -> None:
+        """Raises `UserError` for a choice that makes no sense."""
+        if self.decile == "shared" and self.trajectories == "own":
+            raise UserError(
+                "Shared positions need shared responses: add --trajectories shared, or leave out --decile shared."
+            )
+
+
+@dataclass
+class Commitment:
+    """A model at the M positions of its responses: one entry of each list for each chunk."""
+
+    divergence: list[Tensor] = field(default_factory=list)
+    """Nats, from the teacher."""
+    top1: list[Tensor] = field(default_factory=list)
+    """Probability of its own most probable event."""
+    rank: list[Tensor] = field(default_factory=list)
+    """That event's rank under the teacher."""
+    teacher_top1: list[Tensor] = field(default_factory=list)
+    """Probability of the teacher's most probable event."""
+    response: list[Tensor] = field(default_factory=list)
+    """Number of the response."""
+
+    def add(self, student: Tensor, teacher: Tensor, response: Tensor, measure: Divergence) -> None:
+        """Note a chunk of (m, V) log-probabilities and (m,) response numbers."""
+        top, event = student.max(-1)
+        self.divergence.append(measure(student, teacher).cpu())
+        self.top1.append(top.exp().cpu())
+        self.rank.append(rank(teacher, event).cpu())
+        self.teacher_top1.append(teacher.max(-1).values.exp().cpu())
+        self.response.append(response.cpu())
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another run's trained student, loaded when its turn comes."""
+
+    name: str
+    reference: str
+    """Where it comes from, for the record."""
+    load: Callable[[], LM]
+
+
+def compute(
+    subject: Subject,
+    others: Sequence[Other],
+    problems: Sequence[Problem],
+    source: str,
+    sampler: Sampler,
+    seed: int,
+    choice: Choice,
+) -> SubMode:
+    """Rows for the untrained student, the trained one, the others and the teacher."""
+    choice.check()
+    start = time.perf_counter()
+    events = subject.pair.events(subject.config.loss.merge_terminators)
+    measure = getattr(divergence, choice.divergence)
+    shared: list[Batch] = []
+    bimodal = Bimodal(subject.before.tokenizer)
+    with progress("Sub-mode", len(problems) * (1 + (subject.after is not None) + len(others)), "response") as advance:
+        own = keeping(batches(subject.before, problems, sampler, seed), shared)
+        before = measured(subject.before, subject.teacher, own, events, measure, advance, bimodal)
+        top = decile(torch.cat(before.divergence))
+        rows = [row("before", before, top)]
+        for name, lm in _trained(subject, others):
+            responses = shared if choice.trajectories == "shared" else batches(lm, problems, sampler, seed)
+            model = measured(lm, subject.teacher, responses, events, measure, advance)
+            rows.append(row(name, model, top if choice.decile == "shared" else decile(torch.cat(model.divergence))))
+    rows.append(teacher_row(before, top))
+    found = positions(bimodal, shared, subject.after, events)
+    return SubMode(
+        models=subject.models, task=source, problems=len(problems),
+        settings={
+            **choices(subject, sampler, seed), "with": {other.name: other.reference for other in others},
+            "decile": "the tenth of all positions, pooled over responses, with the largest divergence (rounded up)",
+            "source": "the paper does not say whose responses, which KL and whose decile it took; defaults: own, reverse_kl, per-model",
+            "intervals": "ratio of sums over responses, clustered by response",
+            "bimodal": f"the teacher's second choice has p >= {LEAST_SECOND:g}, its first two together p >= {LEAST_TWO:g}",
+        },
+        trajectories=choice.trajectories, decile=choice.decile, divergence=choice.divergence, rows=rows, bimodal=found,
+        bimodal_share=bimodal.share, seconds=round(time.perf_counter() - start, 1),
+    )  # fmt: skip
+
+
+def _trained(subject: Subject, others: Sequence[Other]) -> Iterator[tuple[str, LM]]:
+    if subject.after is not None:
+        yield "after", subject.after
+    for other in others:
+        yield other.name, other.load()
+
+
+def other_runs(subject: Subject, paths: Sequence[Path]) -> list[Other]:
+    """The last checkpoints of other runs of the same pair. Raises `UserError` for a run of another pair."""
+    pair = subject.config.student.model, subject.config.teacher.model
+    runs = [open_run(path) for path in paths]
+    taken = ["before", "after", "teacher", *(run.path.name for run in runs)]
+    others = []
+    for run in runs:
+        config, saved = run.config(), find_checkpoint(run, None)
+        if (config.student.model, config.teacher.model) != pair:
+            raise UserError(
+                f"{run.path} is a run of {config.student.model} and {config.teacher.model}, not of {pair[0]} and {pair[1]}."
+            )
+        name = run.path.name if taken.count(run.path.name) == 1 else str(run.path)
+        load = partial(load_trained, config, saved, subject.before.device, subject.pair.student_terminators)
+        others.append(Other(name, f"{run.path} step {int(saved.name[5:])}", load))
+    return others
+
+
+def keeping(responses: Iterable[Batch], into: list[Batch]) -> Iterator[Batch]:
+    """The same responses; they are kept in `into` as they come."""
+    for batch in responses:
+        into.append(batch)
+        yield batch
+
+
+def measured(
+    lm: LM, teacher: LM, responses: Iterable[Batch], events: EventSpace, measure: Divergence,
+    advance: Advance, bimodal: Bimodal | None = None,
+) -> Commitment:  # fmt: skip
+    """What `lm` and the teacher say at every position of the responses."""
+    into, seen = Commitment(), 0
+    for batch, rollout in responses:
+        where = rollout.response_mask.nonzero()
+        for part, (student, target) in chunks([lm, teacher], batch, rollout, events):
+            into.add(student, target, seen + where[part, 0], measure)
+            if bimodal is not None:
+                bimodal.add(student, target, seen + where[part, 0], where[part, 1])
+        seen += len(batch)
+        advance(len(batch))
+    return into
+
+
+def decile(values: Tensor) -> Tensor:
+    """Indices of the largest tenth of (M,) values, rounded up; among equal ones the earlier."""
+    return values.argsort(descending=True, stable=True)[: -(-len(values) // 10)]
+
+
+def row(name: str, model: Commitment, top: Tensor) -> SubModeRow:
+    """A model at the positions `top`."""
+    response, ranks = torch.cat(model.response)[top], torch.cat(model.rank)[top]
+
+    def share(values: Tensor) -> Estimate:
+        return by_response(values, response)
+
+    return SubModeRow(
+        model=name, positions=len(top), threshold=float(torch.cat(model.divergence)[top].min()),
+        top1=share(torch.cat(model.top1)[top]), rank_1=share(ranks == 1), rank_2_5=share((ranks > 1) & (ranks <= 5)),
+        rank_beyond=share(ranks > 5),
+    )  # fmt: skip
+
+
+def teacher_row(before: Commitment, top: Tensor) -> SubModeRow:
+    """The teacher itself at the untrained student's positions: its own first choice, always."""
+    first = Commitment(
+        before.divergence,
+        before.teacher_top1,
+        [torch.ones_like(r) for r in before.rank],
+        before.teacher_top1,
+        before.response,
+    )
+    return row("teacher", first, top)
+
+
+def by_response(values: Tensor, response: Tensor) -> Estimate:
+    """Mean of (M,) values in [0, 1], with an interval clustered by `response` (M,) numbers."""
+    total = torch.bincount(response, values.double()).tolist()
+    count = torch.bincount(response).tolist()
+    estimate = intervals.ratio(total, count)
+    assert estimate is not None
+    return estimate

@@ -1,0 +1,104 @@
+"""`esr analyze submode`."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from esr.cli import show
+from esr.cli.analyze.options import Json, Others, Problems, Quick, Seed, Step, Target, Task, Teacher, finish
+from esr.findings import Candidate, SubMode
+
+
+class Trajectories(StrEnum):
+    own = "own"
+    shared = "shared"
+
+
+class Decile(StrEnum):
+    per_model = "per-model"
+    shared = "shared"
+
+
+class Direction(StrEnum):
+    reverse_kl = "reverse_kl"
+    forward_kl = "forward_kl"
+
+
+def submode(
+    target: Target,
+    teacher: Teacher = None,
+    task: Task = None,
+    step: Step = None,
+    others: Others = None,
+    problems: Problems = None,
+    trajectories: Annotated[
+        Trajectories, typer.Option(help="Each model on its own responses, or all on the untrained student's.")
+    ] = Trajectories.own,
+    decile: Annotated[
+        Decile, typer.Option(help="Each model's own tenth of positions, or the untrained student's for all.")
+    ] = Decile.per_model,
+    divergence: Annotated[Direction, typer.Option(help="What the tenth is chosen by.")] = Direction.reverse_kl,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length cap of the responses.")] = 640,
+    seed: Seed = 1,
+    quick: Quick = False,
+    json: Json = False,
+) -> None:
+    """How models commit where they differ most from the teacher, and where it has two modes (96 problems; quick: 24).
+
+    Example: `esr analyze submode runs/smollm2 --with runs/smollm2-full`
+    """
+    from esr.analysis import submode as analysis
+    from esr.analysis.open import held_out, open_subject
+
+    choice = analysis.Choice(trajectories.value, decile.value, divergence.value)
+    choice.check()
+    subject = open_subject(target, teacher, task, step)
+    runs = analysis.other_runs(subject, others or [])
+    prompts, source = held_out(subject.config, problems or (24 if quick else 96))
+    sampler = subject.sampler(max_new_tokens)
+    record = analysis.compute(subject, runs, prompts, source, sampler, seed, choice)
+    finish(subject.directory, "submode", record, json, submode_table)
+
+
+def submode_table(record: SubMode) -> None:
+    """One row for each model, then the bimodal positions of the largest divergence."""
+    title = (
+        f"The tenth of positions with the largest {record.divergence.replace('_kl', ' KL')} from the teacher "
+        f"({record.trajectories} responses, "
+        f"{record.decile} tenth), percent [95% interval by response]; {record.problems} prompts of {record.task}"
+    )
+    table = Table(title=title, title_justify="left")
+    names = ("model", "positions", "from, nats", "own top-1 probability", "teacher's 1st", "2nd to 5th", "beyond")
+    for name in names:
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for row in record.rows:
+        cells = [show.pct(e) for e in (row.top1, row.rank_1, row.rank_2_5, row.rank_beyond)]
+        table.add_row(row.model, f"{row.positions:,}", f"{row.threshold:.3f}", *cells)
+    show.out.print(table)
+    show.out.print(
+        f"The teacher has two modes at {100 * record.bimodal_share:.2f}% of the untrained student's positions."
+    )
+    if record.bimodal:
+        show.out.print(bimodal_table(record))
+
+
+def bimodal_table(record: SubMode) -> Table:
+    """The first of them: what comes before, and the teacher's two modes with each model's probability."""
+    models = ["teacher", "before", *(["after"] if record.bimodal[0].after else [])]
+    table = Table(
+        title="Two modes, by reverse KL: probability of both under " + ", ".join(models), title_justify="left"
+    )
+    for name in ("KL, nats", "position", "context", "first mode", "second mode"):
+        table.add_column(name, justify="right" if name in ("KL, nats", "position") else "left")
+    for found in record.bimodal[:8]:
+        trained: list[Candidate | None] = [*found.after] or [None] * len(found.candidates)
+        modes = [
+            f"{c.token!r} {c.teacher:.2f}, {c.student:.2f}" + (f", {a.student:.2f}" if a else "")
+            for c, a in list(zip(found.candidates, trained, strict=True))[:2]
+        ]
+        context = Text(repr(found.context[-24:]))
+        table.add_row(f"{found.reverse_kl:.2f}", str(found.position), context, *map(Text, modes))
+    return table

@@ -1,0 +1,258 @@
+"""Charts as inline SVG: pure functions from points to text. Colours are classes (`c1`..`c6`), so the theme decides them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+from esr.report.format import attribute
+from esr.report.scales import Axis
+from esr.report.shapes import ALONE, Chart, legend, marker, short
+
+WIDTH, HEIGHT = 760, 380
+LEFT, RIGHT, TOP, BOTTOM = 66, 20, 24, 52
+BESIDE = 190
+"""Room for names beside horizontal bars."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value, with its interval if it has one."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    tip: str = ""
+    """What hovering shows."""
+    source: str = ""
+    """FILE#/pointer of `y`."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series: joined points, or dots."""
+
+    name: str
+    colour: str
+    points: list[Point]
+    interval: Literal["band", "whiskers", "none"] = "band"
+    join: bool = True
+    ghost: bool = False
+    """Published numbers: dashed, grey, hollow."""
+    shape: int = 0
+    """Circle, square, triangle, diamond: a second cue besides the colour."""
+    size: float = 4
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal reference with its interval."""
+
+    name: str
+    colour: str
+    value: float
+    low: float
+    high: float
+    tip: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A horizontal bar of stacked parts: (name, colour, value, tip, source)."""
+
+    name: str
+    parts: list[tuple[str, str, float, str, str]]
+    note: str = ""
+
+
+def heights(lines: Sequence[Line]) -> list[float]:
+    """All y values and interval ends."""
+    return [
+        v for line in lines for p in line.points for v in (p.y, p.low, p.high) if v is not None and math.isfinite(v)
+    ]
+
+
+def plot(
+    label: str, lines: list[Line], x: Axis, y: Axis, window: tuple[float, float, str] | None = None,
+    levels: Sequence[Level] = (), ident: str = "", names: Sequence[tuple[str, Point]] = (),
+) -> Chart:  # fmt: skip
+    """A line or dot chart with intervals. `names` are written beside their points."""
+    body = [_window(x, *window) if window else "", *_axes(x, y), *(_level(level, y) for level in levels)]
+    ordered = sorted(lines, key=lambda line: not line.ghost)
+    body += [_band(line, x, y) for line in ordered if line.interval == "band" and not line.ghost]
+    body += [_series(line, x, y) for line in ordered]
+    body += [_name(name, p, x, y) for name, p in names]
+    extra = f' id="{attribute(ident)}"' if ident else ""
+    scale = f' data-x0="{LEFT}" data-x1="{WIDTH - RIGHT}" data-low="{x.low}" data-high="{x.high}"'
+    entries = [
+        (line.name, line.colour, line.ghost, line.shape + (0 if line.join else ALONE))
+        for line in lines
+        if line.name and line.points
+    ]
+    return Chart(
+        _svg(label, HEIGHT, "".join(body), extra + scale),
+        legend([*entries, *((v.name, v.colour, False, -1) for v in levels)]),
+    )
+
+
+def bars(label: str, rows: list[Bar], axis: Axis) -> Chart:
+    """Stacked horizontal bars, one row each, with a legend of the parts."""
+    left, step = BESIDE, 42
+    height = step * len(rows) + 58
+    inner = WIDTH - left - 90
+    body = _columns(axis, left, inner, height - 48)
+    body.append(
+        f'<text class="axis" x="{left + inner / 2:.1f}" y="{height - 8}" text-anchor="middle">{attribute(axis.label)}</text>'
+    )
+    for i, row in enumerate(rows):
+        top, at = 10 + step * i, 0.0
+        body.append(
+            f'<text class="name" x="{left - 10}" y="{top + 19}" text-anchor="end">{attribute(short(row.name))}</text>'
+        )
+        for _, colour, value, tip, source in row.parts:
+            start, end = (left + inner * axis.at(v) for v in (at, at + value))
+            at += value
+            body.append(
+                f'<g class="pt {colour}"{_from(value, source)}><title>{attribute(tip)}</title>'
+                f'<rect class="bar" x="{start:.1f}" y="{top}" width="{max(end - start, 0.5):.1f}" height="28"/></g>'
+            )
+        if row.note:
+            body.append(
+                f'<text class="tick" x="{left + inner * axis.at(at) + 8:.1f}" y="{top + 19}">{attribute(row.note)}</text>'
+            )
+    names = dict.fromkeys((name, colour) for row in rows for name, colour, *_ in row.parts)
+    return Chart(
+        _svg(label, height, "".join(body)), legend([(n, c, False, -2) for n, c in names] if len(names) > 1 else [])
+    )
+
+
+def strip(label: str, rows: Sequence[tuple[str, str, Point, Point | None]], axis: Axis) -> Chart:
+    """One row for each (name, colour, point, published point): a dot on its interval along a common axis, at `point.y`."""
+    left, step = BESIDE, 30
+    height, inner = step * len(rows) + 44, WIDTH - BESIDE - 30
+    body = _columns(axis, left, inner, height - 36)
+    for i, (name, colour, p, ghost) in enumerate(rows):
+        py = 4 + step * (i + 0.5)
+        low, mid, high = (
+            left + inner * min(max(axis.at(v), 0), 1)
+            for v in (p.low if p.low is not None else p.y, p.y, p.high if p.high is not None else p.y)
+        )
+        body.append(
+            f'<text class="name" x="{left - 10}" y="{py + 5}" text-anchor="end">{attribute(short(name))}</text>'
+            f'<g class="pt {colour}"{_from(p.y, p.source)}><title>{attribute(p.tip)}</title>'
+            f'<line class="whisker thick" x1="{low:.1f}" x2="{high:.1f}" y1="{py}" y2="{py}"/>{marker(0, mid, py, 6)}</g>'
+        )
+        if ghost:
+            ring = marker(0, left + inner * axis.at(ghost.y), py, 8.5)
+            body.append(f'<g class="pt ghost"><title>{attribute(ghost.tip)}</title>{ring}</g>')
+    return Chart(_svg(label, height, "".join(body)))
+
+
+def _columns(axis: Axis, left: int, inner: int, bottom: int) -> list[str]:
+    """Vertical grid lines with their values below, for horizontal bars."""
+    places = [(left + inner * axis.at(tick), attribute(axis.form(tick))) for tick in axis.marks()]
+    return [
+        f'<line class="grid" x1="{px:.1f}" x2="{px:.1f}" y1="4" y2="{bottom}"/>'
+        f'<text class="tick" x="{px:.1f}" y="{bottom + 18}" text-anchor="middle">{text}</text>'
+        for px, text in places
+    ]
+
+
+def _svg(label: str, height: int, body: str, extra: str = "") -> Markup:
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{attribute(label)}"{extra}>{body}</svg>'
+    )
+
+
+def _px(x: Axis, value: float) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * x.at(value)
+
+
+def _py(y: Axis, value: float) -> float:
+    place = min(max(y.at(value), -0.02), 1.02) if math.isfinite(value) else (1.02 if value > 0 else -0.02)
+    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * place
+
+
+def _axes(x: Axis, y: Axis) -> list[str]:
+    base = HEIGHT - BOTTOM
+    parts = []
+    for tick in y.marks():
+        py = _py(y, tick)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py:.1f}" y2="{py:.1f}"/>')
+        parts.append(
+            f'<text class="tick" x="{LEFT - 8}" y="{py + 4:.1f}" text-anchor="end">{attribute(y.form(tick))}</text>'
+        )
+    for tick in x.marks():
+        px = _px(x, tick)
+        parts.append(f'<line class="base" x1="{px:.1f}" x2="{px:.1f}" y1="{base}" y2="{base + 5}"/>')
+        parts.append(
+            f'<text class="tick" x="{px:.1f}" y="{base + 20}" text-anchor="middle">{attribute(x.form(tick))}</text>'
+        )
+    parts.append(f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(
+        f'<text class="axis" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{attribute(x.label)}</text>'
+    )
+    turn = f'transform="rotate(-90)" x="{-(TOP + base) / 2:.0f}" y="14" text-anchor="middle"'
+    return [*parts, f'<text class="axis" {turn}>{attribute(y.label)}</text>']
+
+
+def _window(x: Axis, start: float, end: float, name: str) -> str:
+    left, right = _px(x, max(start, x.low)), _px(x, min(end, x.high))
+    return (
+        f'<rect class="window" x="{left:.1f}" y="{TOP}" width="{max(right - left, 0):.1f}" height="{HEIGHT - TOP - BOTTOM}"/>'
+        f'<text class="tick window-name" x="{left + 6:.1f}" y="{TOP - 8}">{attribute(name)}</text>'
+    )
+
+
+def _level(level: Level, y: Axis) -> str:
+    top, mid, bottom = (_py(y, v) for v in (level.high, level.value, level.low))
+    return (
+        f'<g class="pt {level.colour}"{_from(level.value, level.source)}><title>{attribute(level.tip)}</title>'
+        f'<rect class="band" x="{LEFT}" y="{top:.1f}" width="{WIDTH - LEFT - RIGHT}" height="{bottom - top:.1f}"/>'
+        f'<line class="curve" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{mid:.1f}" y2="{mid:.1f}"/></g>'
+    )
+
+
+def _band(line: Line, x: Axis, y: Axis) -> str:
+    known = [(p.x, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
+    if len(known) < 2 or not line.join:
+        return ""
+    upper = [f"{_px(x, at):.1f},{_py(y, high):.1f}" for at, _, high in known]
+    lower = [f"{_px(x, at):.1f},{_py(y, low):.1f}" for at, low, _ in reversed(known)]
+    return f'<polygon class="band {line.colour}" points="{" ".join(upper + lower)}"/>'
+
+
+def _series(line: Line, x: Axis, y: Axis) -> str:
+    kind = f"{line.colour} ghost" if line.ghost else line.colour
+    path = " ".join(f"{_px(x, p.x):.1f},{_py(y, p.y):.1f}" for p in line.points)
+    curve = f'<polyline class="curve" points="{path}"/>' if line.join and len(line.points) > 1 else ""
+    return f'<g class="{kind}">{curve}{"".join(_point(line, p, x, y) for p in line.points)}</g>'
+
+
+def _point(line: Line, p: Point, x: Axis, y: Axis) -> str:
+    px, py = _px(x, p.x), _py(y, p.y)
+    whisker = ""
+    if line.interval == "whiskers" and p.low is not None and p.high is not None:
+        whisker = (
+            f'<line class="whisker" x1="{px:.1f}" x2="{px:.1f}" y1="{_py(y, p.low):.1f}" y2="{_py(y, p.high):.1f}"/>'
+        )
+    return (
+        f'<g class="pt"{_from(p.y, p.source)}><title>{attribute(p.tip)}</title>{whisker}'
+        f'<circle class="hit" cx="{px:.1f}" cy="{py:.1f}" r="11"/>{marker(line.shape, px, py, line.size)}</g>'
+    )
+
+
+def _name(name: str, p: Point, x: Axis, y: Axis) -> str:
+    """A label beside a point, on the side where there is room."""
+    right = x.at(p.x) < 0.75
+    px, end = _px(x, p.x) + (10 if right else -10), "" if right else ' text-anchor="end"'
+    return f'<text class="tick" x="{px:.1f}" y="{_py(y, p.y) - 6:.1f}"{end}>{attribute(name)}</text>'
+
+
+def _from(value: float, source: str) -> str:
+    return f' data-value="{value!r}" data-source="{attribute(source)}"' if source else ""

@@ -1,0 +1,67 @@
+"""Paired comparisons that the page computes itself, from the graded responses of runs."""
+
+from dataclasses import dataclass
+
+from esr import intervals
+from esr.report.data import Data, Found, Run
+from esr.results import Estimate
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two evaluations on the same problems: `value` is the first minus the second."""
+
+    value: Estimate
+    rule: str
+    """How it is computed, for `data-derived`."""
+
+
+def compared(run: Run, found: Found | None, other: Run, reference: Found | None) -> Pair | None:
+    """Paired by problem; None without both, or without a problem that both graded."""
+    if found is None or reference is None or _setting(found) != _setting(reference):
+        return None
+    sides = [grades(r, f.record.name) for r, f in ((run, found), (other, reference))]
+    if not set(sides[0]) & set(sides[1]):
+        return None
+    names = [f"{r.label}/evals/{f.record.name}.jsonl" for r, f in ((run, found), (other, reference))]
+    return Pair(intervals.paired_difference(*sides), "paired_difference | " + " | ".join(names))
+
+
+def gained(run: Run) -> Pair | None:
+    """After minus before."""
+    return compared(run, run.evaluation("after"), run, run.evaluation("before"))
+
+
+def grades(run: Run, name: str) -> dict[str, list[float]]:
+    """Grades of the responses to each problem; ungraded ones are left out."""
+    groups: dict[str, list[float]] = {}
+    for sample in run.responses(name):
+        if sample.grade.last is not None:
+            groups.setdefault(sample.problem, []).append(float(sample.grade.last))
+    return groups
+
+
+def rivals(data: Data) -> tuple[Run, Run, Pair] | None:
+    """The first run, and the run of the same pair and task with the longest rollouts, if those are longer."""
+    if not data.runs:
+        return None
+    run = data.runs[0]
+    longer = [
+        other
+        for other in data.runs[1:]
+        if other.config.rollout.max_new_tokens > run.config.rollout.max_new_tokens
+        and (other.config.student.model, other.config.teacher.model)
+        == (run.config.student.model, run.config.teacher.model)
+    ]
+    for other in sorted(longer, key=lambda r: -r.config.rollout.max_new_tokens):
+        pair = compared(run, run.evaluation("after"), other, other.evaluation("after"))
+        if pair is not None:
+            return run, other, pair
+    return None
+
+
+def _setting(found: Found) -> tuple[str, object]:
+    """What must be the same for two evaluations to be compared; the run's seed may differ."""
+    return found.record.task, {
+        k: v for k, v in found.record.settings.items() if k not in ("run_seed", "seed", "batch_size")
+    }

@@ -1,0 +1,150 @@
+"""Teacher decay: accuracy against the length of the student's prefix, with the controls."""
+
+from typing import Any
+
+from markupsafe import Markup
+
+from esr.findings import DecayPoint, DecaySeries
+from esr.report import charts
+from esr.report.data import Data, Found, Run
+from esr.report.figure import BY_PROBLEM, Figure, source_line
+from esr.report.format import datum, estimate, pct, round_pct, spoken, where
+from esr.report.scales import Axis, span
+from esr.report.section import Section
+
+PUBLISHED = ((0, 0.653), (100, 0.627), (200, 0.563), (300, 0.5175))
+"""MATH-500, Qwen3-1.7B after Qwen2.5-Math-1.5B, avg@4 (arXiv:2605.27028)."""
+TITLE = "Teacher decay"
+
+
+def view(data: Data) -> Section:
+    """One figure for each run that has the analysis."""
+    curves = [_curve(run, found, i) for i, (run, found) in enumerate(data.all("decay"))]
+    if not curves:
+        why = "How far the teacher follows the student astray has not been measured."
+        return Section("decay", TITLE, missing=why, commands=(data.command("decay"),))
+    return Section("decay", TITLE, "decay.html", {"curves": curves})
+
+
+def name_of(series: DecaySeries) -> str:
+    """A series in words."""
+    if series.prefix == "student" and series.continued_by == "teacher":
+        return "teacher continues the student" + {
+            "all": "", "right": ", prefix of a right response", "wrong": ", prefix of a wrong response"
+        }[series.subset]  # fmt: skip
+    who = "itself" if series.prefix == series.continued_by else f"the {series.prefix}"
+    return f"{series.continued_by} continues {who} (control)"
+
+
+def _curve(run: Run, found: Found, i: int) -> dict[str, Any]:
+    record = found.record
+    lines = [_line(found, s) for s in range(len(record.series))]
+    top = max((p.k for s in record.series for p in s.points), default=1)
+    lines.append(published(top))
+    low, high = span(charts.heights(lines), 0, 1)
+    x = Axis("tokens of the prefix, k", 0, max(top, 1), ticks=sorted({p.k for s in record.series for p in s.points}))
+    n = run.config.rollout.max_new_tokens
+    chart = charts.plot(
+        "Accuracy after a prefix of k tokens, by who wrote it and who continues it", lines, x,
+        Axis("accuracy, avg@k", low, high, round_pct),
+        window=(0, min(n, top), f"inside N = {n}"), ident=f"decay-chart-{i}",
+    )  # fmt: skip
+    main = next((s for s, series in enumerate(record.series) if _main(series)), None)
+    steps = _steps(found, main) if main is not None else []
+    chosen = max((j for j, step in enumerate(steps) if step["k"] <= n), default=0)
+    return {
+        "label": run.label, "index": i, "figure": _figure(found, chart), "steps": steps, "chosen": chosen,
+        "recommendation": _recommendation(found),
+    }  # fmt: skip
+
+
+def _main(series: DecaySeries) -> bool:
+    return (series.prefix, series.continued_by, series.subset) == ("student", "teacher", "all")
+
+
+def _line(found: Found, s: int) -> charts.Line:
+    series = found.record.series[s]
+    marks = [
+        charts.Point(
+            p.k, p.avg.value, p.avg.low, p.avg.high, f"{name_of(series)}, k = {p.k}: {spoken(p.avg)}, {p.continued} prefixes",
+            where(found, f"/series/{s}/points/{j}/avg/value"),
+        )
+        for j, p in enumerate(series.points) if p.avg is not None
+    ]  # fmt: skip
+    return charts.Line(name_of(series), f"c{1 + s % 6}", marks, "band" if _main(series) else "whiskers", shape=s)
+
+
+def published(top: float) -> charts.Line:
+    """The paper's curve, as far as the axis goes; cut between two of its points by linear interpolation of the line."""
+    marks = [charts.Point(k, v, tip=f"published, k = {k}: {pct(v)}") for k, v in PUBLISHED if k <= top]
+    return charts.Line("published: Qwen pair, MATH-500, one seed", "ghost-line", marks, "none", ghost=True)
+
+
+def _figure(found: Found, chart: charts.Chart) -> Figure:
+    rows = [
+        (
+            name_of(series), datum(found, f"{at}/k", "count"), estimate(found, f"{at}/avg"),
+            estimate(found, f"{at}/change", "points"), estimate(found, f"{at}/with_finished"),
+            datum(found, f"{at}/continued", "count"), datum(found, f"{at}/finished", "count"),
+        )
+        for s, series in enumerate(found.record.series)
+        for at in (f"/series/{s}/points/{j}" for j in range(len(series.points)))
+    ]  # fmt: skip
+    columns = (
+        "series",
+        "k",
+        "accuracy",
+        "change from k = 0, points",
+        "as published: finished counted",
+        "continued",
+        "already finished",
+    )
+    return Figure(
+        chart, columns, rows, source_line(found, "/problems", "problems", BY_PROBLEM),
+        Markup("{} continuations of each prefix. Prefixes that had already finished are counted apart.").format(
+            datum(found, "/samples", "count")
+        ),
+    )  # fmt: skip
+
+
+def _steps(found: Found, s: int) -> list[dict[str, Any]]:
+    """What the slider says at each measured k."""
+    points = found.record.series[s].points
+    return [
+        {"k": p.k, "says": _says(found, f"/series/{s}/points/{j}", p, j, len(points))} for j, p in enumerate(points)
+    ]
+
+
+def _says(found: Found, at: str, point: DecayPoint, j: int, total: int) -> Markup:
+    k = datum(found, f"{at}/k", "count")
+    if point.avg is None:
+        return Markup("N = {}: too few prefixes are still going on to measure.").format(k)
+    said = Markup("N = {}: after {} tokens of the student the teacher reaches {}").format(
+        k, k, estimate(found, f"{at}/avg")
+    )
+    if point.change is not None:
+        sure = (
+            "a loss is certain" if point.change.high < 0 else "a gain is certain" if point.change.low > 0 else "no loss is certain"
+        )  # fmt: skip
+        said += Markup(", {} points against k = 0: {}").format(estimate(found, f"{at}/change", "points"), sure)
+    return said + Markup(". {} of {} measured prefix lengths lie inside the window.").format(j + 1, total)
+
+
+def _recommendation(found: Found) -> Markup:
+    r = found.record.recommendation
+    parts = []
+    if r.n is not None:
+        parts.append(
+            Markup("no loss was found up to <b>{}</b> tokens").format(datum(found, "/recommendation/n", "count"))
+        )
+    else:
+        parts.append(Markup("even the shortest prefix loses"))
+    if r.surely is not None:
+        parts.append(
+            Markup("a loss of more than {} can be ruled out up to {}").format(
+                datum(found, "/recommendation/margin"), datum(found, "/recommendation/surely", "count")
+            )
+        )
+    if r.at_most is not None:
+        parts.append(Markup("a loss is certain at {}").format(datum(found, "/recommendation/at_most", "count")))
+    return Markup("; ").join(parts)

@@ -1,0 +1,9 @@
+"""Placeholder."""
+
+from esr.report.data import Data
+from esr.report.section import Section
+
+
+def view(data: Data) -> Section:
+    """Not there yet."""
+    return Section("how", "How it works", missing="This section is not there yet.")

@@ -1,0 +1,154 @@
+"""Everything that was evaluated: arms of studies and evaluations of runs, grouped by task."""
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from markupsafe import Markup
+
+from esr.report.data import Data, Found, Run, name_of, order
+from esr.report.figure import Table
+from esr.report.format import datum, derived, estimate, lookup
+from esr.report.section import Section
+from esr.report.sections.summary import gained, rule
+
+TITLE = "Results"
+LENGTHS = ("p10", "p50", "p90", "mean")
+
+
+def view(data: Data) -> Section:
+    """Tables by task: comparable numbers stand together, others apart."""
+    groups: dict[str, list[Table]] = defaultdict(list)
+    for study in data.studies:
+        groups[study.record.task] += [_arms(study), _seeds(study)]
+    for run in data.runs:
+        for task, evaluations in _by_task(run):
+            groups[task].append(_evaluations(run, evaluations))
+    lengths = [_lengths(found) for _, found in data.all("lengths")]
+    if not groups and not lengths:
+        config = data.runs[0].path / "config.json" if data.runs else "CONFIG"
+        return Section("results", TITLE, missing="Nothing has been evaluated yet.", commands=(f"esr eval {config}",))
+    marks = {mark: words for study in data.studies for mark, words in study.record.rules.items()}
+    context = {
+        "groups": list(groups.items()), "lengths": lengths, "marks": list(marks.items()),
+        "lengths_command": "" if lengths else data.command("lengths"),
+    }  # fmt: skip
+    return Section("results", TITLE, "results.html", context)
+
+
+def _arms(study: Found) -> Table:
+    rows: list[tuple[Any, ...]] = []
+    for i, arm in enumerate(study.record.arms):
+        at = f"/arms/{i}"
+        rows.append((
+            arm.name, datum(study, f"{at}/n", "count"), estimate(study, f"{at}/avg"), estimate(study, f"{at}/gain", "points"),
+            estimate(study, f"{at}/difference", "points"), estimate(study, f"{at}/to_teacher", "points"),
+            Markup(" ").join(Markup('<span class="mark-word">{}</span>').format(mark) for mark in arm.marks),
+            estimate(study, f"{at}/before"), estimate(study, f"{at}/teacher"), datum(study, f"{at}/steps", "count"),
+            datum(study, f"{at}/seconds", "seconds"), f"{arm.student} ← {arm.teacher_model}",
+        ))  # fmt: skip
+    columns: tuple[str, ...] = (
+        "arm", "N", "accuracy", "gain", f"against {study.record.reference}", "against the teacher", "marks", "untrained", "teacher",
+        "steps", "training time", "pair",
+    )  # fmt: skip
+    reading = (
+        f"Source: {study.source} · pooled over seeds. Gains and differences are paired, in percentage points; brackets are 95% "
+        "intervals over problems and seeds."
+    )
+    one_pair = len({row[-1] for row in rows}) == 1
+    if one_pair:
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    return Table(columns, rows, f"Study {study.record.name}: {study.record.question}", (reading,))
+
+
+def _seeds(study: Found) -> Table:
+    rows = []
+    for i, arm in enumerate(study.record.arms):
+        for s, seed in enumerate(arm.seeds):
+            at = f"/arms/{i}/seeds/{s}"
+            name = f"{arm.name}, seed {seed.seed}"
+            if seed.error:
+                rows.append((Markup('{}: <span class="error">{}</span>').format(name, seed.error), *[""] * 7))
+                continue
+            rows.append((
+                name, estimate(study, f"{at}/avg"), estimate(study, f"{at}/avg_first"), estimate(study, f"{at}/avg_any"),
+                estimate(study, f"{at}/finish_rate"), estimate(study, f"{at}/repetition_rate"), estimate(study, f"{at}/strategy_rate"),
+                quantiles(study, f"{at}/tokens"),
+            ))  # fmt: skip
+    columns = (
+        "run",
+        "last answer",
+        "first answer",
+        "any answer",
+        "finished",
+        "repetitive",
+        "right strategy",
+        "tokens, p10 / p50 / p90 / mean",
+    )
+    return Table(columns, rows, f"Study {study.record.name}: each seed, by first, last and any answer", folds=True)
+
+
+def quantiles(found: Found, at: str) -> Markup:
+    """Response lengths, one after the other."""
+    keys = [k for k in LENGTHS if k in _mapping(found, at)]
+    return Markup(" / ").join(datum(found, f"{at}/{key}", "tokens") for key in keys)
+
+
+def _mapping(found: Found, at: str) -> dict[str, float]:
+    value = lookup(found.record, at)
+    return value if isinstance(value, dict) else {}
+
+
+def _by_task(run: Run) -> list[tuple[str, list[Found]]]:
+    """Evaluations of one task with one setting, by task."""
+    groups: dict[str, list[Found]] = defaultdict(list)
+    for found in order(list(run.evaluations.values())):
+        groups[json.dumps([found.record.task, found.record.settings], sort_keys=True)].append(found)
+    return [(found[0].record.task, found) for found in groups.values()]
+
+
+def _evaluations(run: Run, evaluations: list[Found]) -> Table:
+    change = gained(run)
+    rows = []
+    for found in evaluations:
+        paired = derived(change, "points", rule(run)) if change and found.record.name == run.last else ""
+        rows.append((
+            name_of(found), estimate(found, "/avg"), paired, estimate(found, "/avg_first"), estimate(found, "/avg_any"),
+            estimate(found, "/maj"), estimate(found, "/pass_at_k"), estimate(found, "/finish_rate"), estimate(found, "/avg_given_finish"),
+            estimate(found, "/repetition_rate"), estimate(found, "/strategy_rate"), quantiles(found, "/tokens"),
+            datum(found, "/grader_failures", "count"),
+        ))  # fmt: skip
+    columns = (
+        "model", "last answer", "change, paired", "first answer", "any answer", "maj@k", "pass@k", "finished", "accuracy if finished",
+        "repetitive", "right strategy", "tokens, p10 / p50 / p90 / mean", "grader failures",
+    )  # fmt: skip
+    first, cap = evaluations[0], evaluations[0].record.settings.get("max_new_tokens")
+    note = Markup(
+        "Source: {}/evals · {} problems × {} responses{}; brackets are 95% intervals clustered by problem. A grader failure is left "
+        "out, not counted as wrong."
+    ).format(
+        run.label, datum(first, "/problems", "count"), datum(first, "/samples", "count"),
+        Markup(", at most {} tokens").format(datum(first, "/settings/max_new_tokens", "count")) if isinstance(cap, int) else "",
+    )  # fmt: skip
+    return Table(*_without_empty(columns, rows), f"Run {run.label}, N = {run.config.rollout.max_new_tokens}", (note,))
+
+
+def _without_empty(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> tuple[list[str], list[list[Any]]]:
+    """Without the columns in which no row has a number."""
+    kept = [c for c in range(len(columns)) if any("<data" in str(row[c]) or c == 0 for row in rows)]
+    return [columns[c] for c in kept], [[row[c] for c in kept] for row in rows]
+
+
+def _lengths(found: Found) -> Table:
+    rows = [
+        (
+            row.model, datum(found, f"/rows/{i}/responses", "count"), estimate(found, f"/rows/{i}/finish_rate"),
+            *(estimate(found, f"/rows/{i}/{key}", "tokens") for key in LENGTHS),
+        )
+        for i, row in enumerate(found.record.rows)
+    ]  # fmt: skip
+    columns = ("model", "responses", "finished", "p10", "median", "p90", "mean")
+    note = Markup("Source: {} · lengths in tokens, at most {}; 95% intervals by a bootstrap over problems.").format(
+        found.source, datum(found, "/max_new_tokens", "count")
+    )
+    return Table(columns, rows, "Response lengths", (note,))

@@ -1,0 +1,136 @@
+"""Is it position, or the largest signal? What each selection keeps of the divergence, and what training on it gives."""
+
+from markupsafe import Markup
+
+from esr.report import charts
+from esr.report.arms import selection_of, selections
+from esr.report.data import Data, Found
+from esr.report.figure import BY_RESPONSE, BY_SEED_AND_PROBLEM, Figure, Table, source_line
+from esr.report.format import datum, estimate, pct, round_pct, spoken, where
+from esr.report.scales import Axis, span
+from esr.report.section import Section
+from esr.results import Arm
+
+PUBLISHED = {
+    "first": (0.456, 0.6585), "top_teacher_entropy": (0.505, 0.6330), "top_student_entropy": (0.670, 0.6270),
+    "top_kl": (0.932, 0.5335), "random": (0.211, 0.6125), "last": (0.139, 0.6230),
+}  # fmt: skip
+"""Share of KL kept and best avg@4 at K = 100, MATH-500, one seed; first four of the paper, last two of its drafts."""
+WORDS = {
+    "all": "all positions", "first": "first", "last": "last", "random": "random", "top_kl": "top KL",
+    "top_student_entropy": "top student entropy", "top_teacher_entropy": "top teacher entropy",
+    "top_kl_student_entropy": "top KL × student entropy", "top_student_teacher_entropy": "top entropy product",
+    "top_kl_student_teacher_entropy": "top KL × entropies",
+}  # fmt: skip
+TITLE = "Selection"
+
+
+def view(data: Data) -> Section:
+    """Shares from the analysis; accuracies from a study over selections."""
+    shares = [found for _, found in data.all("selection")]
+    studies = [found for found in data.studies if selections(found.record)]
+    if not shares and not studies:
+        why = "What each selection of positions keeps of the divergence has not been measured."
+        return Section("selection", TITLE, missing=why, commands=(data.command("selection"),))
+    context = {
+        "shares": [_shares(found) for found in shares],
+        "tokens": [_tokens(found) for found in shares],
+        "against": [_against(shares[0], study) for study in studies if shares],
+        "lack": "" if studies else "Accuracy after training on each is not on this page; it takes a study over loss.selection.by.",
+        "lacking_shares": "" if shares else f"The share of KL that each keeps: {data.command('selection')}",
+        "studies": [_accuracies(study) for study in studies if not shares],
+    }  # fmt: skip
+    return Section("selection", TITLE, "selection.html", context)
+
+
+def _shares(found: Found) -> Figure:
+    record = found.record
+    ordered = sorted(range(len(record.selections)), key=lambda i: -record.selections[i].share_of_kl.value)
+    marks = []
+    for i in ordered:
+        s = record.selections[i]
+        tip = f"{WORDS[s.by]}: keeps {spoken(s.share_of_kl)} of all KL"
+        e = s.share_of_kl
+        point = charts.Point(0, e.value, e.low, e.high, tip, where(found, f"/selections/{i}/share_of_kl/value"))
+        share = PUBLISHED[s.by][0] if s.by in PUBLISHED else None
+        ghost = charts.Point(0, share, tip=f"published, K = 100: {WORDS[s.by]} keeps {pct(share)}") if share else None
+        marks.append((WORDS[s.by], "c1" if s.by == "first" else "c5", point, ghost))
+    chart = charts.strip("Share of the summed KL that each selection keeps", marks, Axis("", 0, 1, round_pct))
+    rows = [
+        (
+            WORDS[record.selections[i].by], datum(found, f"/selections/{i}/k", "count"), estimate(found, f"/selections/{i}/share_of_kl"),
+            datum(found, f"/selections/{i}/mean_kl", "nats"), datum(found, f"/selections/{i}/mean_position", "tokens"),
+            datum(found, f"/selections/{i}/overlap/first"),
+        )
+        for i in ordered
+    ]  # fmt: skip
+    columns = (
+        "selection",
+        "K",
+        "share of KL kept",
+        "KL kept, nats a position",
+        "mean position",
+        "of which among the first",
+    )
+    caption = "Every selection keeps K positions of the same full rollouts. Stopping early is “first”. Hollow: published, K = 100."
+    return Figure(chart, columns, rows, source_line(found, "/responses", "responses", BY_RESPONSE), caption)
+
+
+def _tokens(found: Found) -> Table:
+    """The most frequent tokens of each selection."""
+    rows = [
+        (
+            WORDS[s.by],
+            Markup(" ").join(
+                Markup("<code>{}</code> {}").format(t.token, datum(found, f"/selections/{i}/tokens/{j}/count", "count"))
+                for j, t in enumerate(s.tokens[:8])
+            ),
+        )
+        for i, s in enumerate(found.record.selections)
+    ]  # fmt: skip
+    return Table(("selection", "most frequent tokens, and how often"), rows, "What each selection trains on")
+
+
+def _against(shares: Found, study: Found) -> Figure:
+    """Accuracy after training against the share of KL kept."""
+    kept = {s.by: (i, s) for i, s in enumerate(shares.record.selections)}
+    pairs = [(a, selection_of(study.record, study.record.arms[a])) for a in selections(study.record)]
+    marks = [
+        charts.Point(
+            1.0 if by == "all" else kept[by][1].share_of_kl.value, e.value, e.low, e.high, f"{WORDS[by]}: {spoken(e)}",
+            where(study, f"/arms/{a}/avg/value"),
+        )
+        for a, by in pairs if (e := study.record.arms[a].avg) is not None and (by in kept or by == "all")
+    ]  # fmt: skip
+    ghosts = [
+        charts.Point(x, y, tip=f"published, {WORDS[by]}: {pct(y)} at {pct(x)} of KL")
+        for by, (x, y) in PUBLISHED.items()
+    ]
+    lines = [
+        charts.Line("one selection each", "c1", marks, "whiskers", join=False, size=5),
+        charts.Line("published: MATH-500, K = 100, one seed", "ghost-line", ghosts, "none", join=False, ghost=True),
+    ]  # fmt: skip
+    low, high = span(charts.heights(lines), 0, 1)
+    x = Axis("share of the summed KL that is kept", 0, 1.04, round_pct, (0, 0.25, 0.5, 0.75, 1))
+    labels = [(WORDS[by], p) for (_, by), p in zip([q for q in pairs if q[1] in kept or q[1] == "all"], marks)]
+    chart = charts.plot(
+        "Accuracy against share of KL kept", lines, x, Axis("accuracy at the end", low, high, round_pct), names=labels
+    )
+    rows = [
+        (WORDS[by], datum(shares, f"/selections/{kept[by][0]}/share_of_kl/value") if by in kept else "all", *_scores(study, a))
+        for a, by in pairs
+    ]  # fmt: skip
+    columns = ("selection", "share of KL kept", "accuracy, pooled", "against the reference, points")
+    source = source_line(study, "/problems", "problems", BY_SEED_AND_PROBLEM, f", and {shares.source}")
+    return Figure(chart, columns, rows, source, "If the largest signal taught most, points would rise to the right.")
+
+
+def _scores(study: Found, a: int) -> tuple[Markup, Markup]:
+    return estimate(study, f"/arms/{a}/avg"), estimate(study, f"/arms/{a}/difference", "points")
+
+
+def _accuracies(study: Found) -> Table:
+    """A study over selections without the analysis of shares."""
+    arms: list[Arm] = study.record.arms
+    rows = [(WORDS[selection_of(study.record, arms[a])], *_scores(study, a)) for a in selections(study.record)]
+    return Table(("selection", "accuracy, pooled", "against the reference, points"), rows, study.source)

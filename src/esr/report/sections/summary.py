@@ -1,0 +1,216 @@
+"""The verdict, the pair, and the four numbers that it rests on."""
+
+from typing import Any
+
+from markupsafe import Markup
+
+from esr import intervals
+from esr.report import charts
+from esr.report.arms import MARGIN, Contest, contest
+from esr.report.data import Data, Run
+from esr.report.format import datum, derived, estimate, points, ratio, round_pct, spoken, where
+from esr.report.scales import Axis, span
+from esr.report.section import Section
+from esr.results import Estimate
+
+RULES = (
+    "Better or worse: the whole 95% interval of the paired difference lies on one side of zero.",
+    f"No worse: its lower end lies above −{points(MARGIN).lstrip('+')} points. Otherwise the possible loss is named.",
+    "Not told apart: the interval of the difference holds zero; without a paired difference, the two intervals overlap.",
+    "A gain over the untrained student is claimed only if the whole interval of the paired gain lies above zero.",
+    "The early-stopped arm is named before looking at results; the step is the last one. Nothing is picked by its score.",
+)
+
+Row = tuple[str, str, Any, Estimate | None, str]
+"""Name, colour, cell, estimate, source."""
+
+
+def view(data: Data) -> Section:
+    """From the first study that compares lengths, or else from the first run."""
+    match = contest(data)
+    context = _of_study(match) if match else _of_run(data.runs[0]) if data.runs else _of_arms(data)
+    context["numbers"] = [(name, colour, cell) for name, colour, cell, _, _ in context["rows"]]
+    context["strip"] = strip(context["rows"])
+    return Section("summary", "Summary", "summary.html", {**context, "rules": RULES, "advice": advice(data)})
+
+
+def strip(rows: list[Row]) -> charts.Chart | None:
+    """The same numbers on one axis."""
+    known = [(name, colour, e, source) for name, colour, _, e, source in rows if e is not None and name != "change"]
+    if len(known) < 2:
+        return None
+    low, high = span([v for _, _, e, _ in known for v in (e.low, e.high)], 0, 1)
+    marks = [
+        (name, colour, charts.Point(0, e.value, e.low, e.high, f"{name}: {spoken(e)}", source), None) for name, colour, e, source in known
+    ]  # fmt: skip
+    return charts.strip("Accuracy with 95% intervals", marks, Axis("", low, high, round_pct))
+
+
+def _of_study(match: Contest) -> dict[str, Any]:
+    study, (early, full) = match.study, match.arms
+    where_to = {"early": f"/arms/{match.early}", "full": f"/arms/{match.full}"}
+    longest = "full rollouts" if "full" in full.name.lower() else "the longest rollouts"
+
+    def row(name: str, colour: str, pointer: str, value: Estimate | None) -> Row:
+        return name, colour, estimate(study, pointer), value, where(study, f"{pointer}/value")
+
+    rows = [
+        row("untrained student", "c6", f"{where_to['early']}/before", early.before),
+        row(f"ESR, N = {early.n}", "c1", f"{where_to['early']}/avg", early.avg),
+        row(f"{longest.removeprefix('the ')}, N = {full.n}", "c2", f"{where_to['full']}/avg", full.avg),
+        row("teacher", "c3", f"{where_to['early']}/teacher", early.teacher),
+    ]
+    costs = [
+        (name, ratio(study, f"{where_to['early']}/{key}", study, f"{where_to['full']}/{key}"))
+        for name, key in (("seconds a step", "seconds_per_step"), ("tokens generated", "generated"), ("peak memory", "peak_memory_gib"))
+    ]  # fmt: skip
+    record = study.record
+    return {
+        "verdict": verdict(match, longest), "rows": rows, "costs": costs, "versus": longest,
+        "facts": [
+            ("student", early.student), ("teacher", early.teacher_model), ("task", record.task),
+            ("measured", Markup("{} problems × {} responses, {} seeds, {} steps").format(
+                datum(study, "/problems", "count"), datum(study, "/samples", "count"), len(record.seeds),
+                datum(study, f"{where_to['early']}/steps", "count"))),
+            ("ESR is", f"arm {early.name}: {match.reason}"),
+        ],
+        "source": f"{study.source} · accuracy avg@{record.samples} by the last answer · 95% interval over problems and seeds",
+    }  # fmt: skip
+
+
+def verdict(match: Contest, longest: str) -> Markup:
+    """One sentence from intervals alone, by `RULES`; also when it is against ESR."""
+    study, (early, full) = match.study, match.arms
+    lead = Markup("Stopping rollouts after <b>N = {}</b> tokens ").format(
+        datum(study, f"/arms/{match.early}/n", "count")
+    )
+    if early.avg is None or full.avg is None:
+        return lead + "cannot be judged: one of the two arms has no result."
+    if match.difference:
+        gap = early.difference
+        assert gap is not None
+        shown = estimate(study, match.difference, "points", unit=" points")
+        low, high = gap.low, gap.high
+    else:
+        shown = Markup("{} against {}").format(
+            estimate(study, f"/arms/{match.early}/avg"), estimate(study, f"/arms/{match.full}/avg")
+        )
+        low, high = early.avg.low - full.avg.high, early.avg.high - full.avg.low
+    cost = ratio(
+        study, f"/arms/{match.early}/seconds_per_step", study, f"/arms/{match.full}/seconds_per_step"
+    )  # fmt: skip
+    price = Markup(", at {} its time a step").format(cost)
+    if low > 0:
+        said = Markup("is better than {} here: {}{}").format(longest, shown, price)
+    elif high < 0:
+        said = Markup("is <em>worse</em> than {} here: {}{}").format(longest, shown, price)
+    elif low > -MARGIN:
+        said = Markup("is no worse than {} here: {}{}").format(longest, shown, price)
+    else:
+        said = Markup("and {} are not told apart: {}, so a loss of up to {} points is possible;{}").format(
+            longest, shown, points(-low).lstrip("+"), Markup(" it takes {} the time a step").format(cost)
+        )
+    return lead + said + Markup(". ") + _gain(study, f"/arms/{match.early}/gain", early.gain)
+
+
+def _gain(study: Any, pointer: str, gain: Estimate | None) -> Markup:
+    if gain is None:
+        return Markup("")
+    shown = estimate(study, pointer, "points", unit=" points")
+    if gain.low > 0:
+        return Markup("Over the untrained student: {}.").format(shown)
+    if gain.high < 0:
+        return Markup("It makes the student <em>worse</em>: {}.").format(shown)
+    return Markup("No gain over the untrained student is certain: {}.").format(shown)
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    config, n = run.config, run.config.rollout.max_new_tokens
+    rows: list[Row] = []
+    for model, name, colour in (
+        ("before", "untrained student", "c6"), ("after", f"trained, N = {n}", "c1"), ("teacher", "teacher", "c3"),
+    ):  # fmt: skip
+        found = run.evaluation(model)
+        if found:
+            rows.append((name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value")))
+    change = gained(run)
+    if change is not None:
+        rows.insert(2, ("change", "c1", derived(change, "points", rule(run)), change, ""))
+    done = f"{len(run.metrics)} of {config.optim.steps}"
+    return {
+        "verdict": _run_verdict(run, change), "rows": rows, "costs": [], "versus": "",
+        "facts": [
+            ("student", config.student.model), ("teacher", config.teacher.model),
+            ("task", config.eval.source if config.eval else config.data.source), ("steps", done), ("seed", config.run.seed),
+        ],
+        "source": f"{run.label}/evals · accuracy avg@k by the last answer · 95% interval clustered by problem, change paired by problem",
+    }  # fmt: skip
+
+
+def gained(run: Run) -> Estimate | None:
+    """After minus before, paired by problem; None without both."""
+    before, after = run.evaluation("before"), run.evaluation("after")
+    if not before or not after:
+        return None
+    sides = [grades(run, found.record.name) for found in (after, before)]
+    return intervals.paired_difference(*sides) if set(sides[0]) & set(sides[1]) else None
+
+
+def grades(run: Run, name: str) -> dict[str, list[float]]:
+    """Grades of the responses to each problem."""
+    groups: dict[str, list[float]] = {}
+    for sample in run.responses(name):
+        if sample.grade.last is not None:
+            groups.setdefault(sample.problem, []).append(float(sample.grade.last))
+    return groups
+
+
+def rule(run: Run) -> str:
+    """How the paired change is computed, for `data-derived`."""
+    return f"paired_difference {run.label}/evals/{run.last}.jsonl {run.label}/evals/step-000000.jsonl"
+
+
+def _run_verdict(run: Run, change: Estimate | None) -> Markup:
+    n = run.config.rollout.max_new_tokens
+    if not run.complete and change is None:
+        return Markup("Training with <b>N = {}</b> is going on: {} of {} steps are done.").format(
+            n, len(run.metrics), run.config.optim.steps
+        )
+    if change is None:
+        return Markup("Trained with <b>N = {}</b>; there is no evaluation before and after, so no verdict.").format(n)
+    shown = derived(change, "points", rule(run), unit=" points")
+    tail = " Whether full rollouts would have done as well takes a study that compares them."
+    if change.low > 0:
+        return Markup("Training with <b>N = {}</b> raised accuracy: {}.").format(n, shown) + tail
+    if change.high < 0:
+        return Markup("Training with <b>N = {}</b> made the student <em>worse</em>: {}.").format(n, shown) + tail
+    return Markup("Training with <b>N = {}</b> made no certain difference: {}.").format(n, shown) + tail
+
+
+def _of_arms(data: Data) -> dict[str, Any]:
+    """A study that does not compare lengths: its arms, without a verdict on N."""
+    study = data.studies[0]
+    rows: list[Row] = [
+        (arm.name, f"c{1 + i % 6}", estimate(study, f"/arms/{i}/avg"), arm.avg, where(study, f"/arms/{i}/avg/value"))
+        for i, arm in enumerate(study.record.arms)
+    ]
+    facts = [("question", study.record.question), ("task", study.record.task)]
+    said = Markup("This study does not compare rollout lengths, so there is no verdict on N.")
+    return {"verdict": said, "rows": rows, "costs": [], "versus": "", "facts": facts, "source": study.source}
+
+
+def advice(data: Data) -> Markup | None:
+    """What the decay curve says about N."""
+    first = data.first("decay")
+    if first is None:
+        return None
+    found, r = first[1], first[1].record.recommendation
+    if r.n is None:
+        said = Markup("The teacher loses already after the shortest measured prefix of the student")
+    else:
+        said = Markup("The teacher shows no loss after up to {} tokens of the student").format(
+            datum(found, "/recommendation/n", "count")
+        )
+    if r.at_most is not None:
+        said += Markup("; a loss is certain from {} on").format(datum(found, "/recommendation/at_most", "count"))
+    return said + "."

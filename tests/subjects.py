@@ -1,0 +1,43 @@
+"""What analyses are about, built on the spot: pairs of tiny models, and models that say the same at every position."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from conftest import make_lm
+from esr import configfile
+from esr.alignment import Alignment
+from esr.analysis.open import Subject
+from esr.models import LM
+from esr.pair import Pair
+from esr.results import Problem
+from esr.rundir import RunDir
+
+PROBLEMS = [
+    Problem(id=str(i), question=q) for i, q in enumerate(["what is 2+2?", "hi", "a longer one: 17 * 3", "b", "cc"])
+]
+
+
+def subject(before: LM, after: LM | None, teacher: LM, **rollout: object) -> Subject:
+    """A pair of models with the tiny tokenizer and 64 columns of logits."""
+    sections = {"student": {"model": "s"}, "teacher": {"model": "t"}, "data": {"source": "gsm8k"}, "rollout": rollout}
+    pair = Pair(before.tokenizer, teacher.tokenizer, before.terminators, teacher.terminators, Alignment(64, 0, (), ()))
+    return Subject(RunDir(Path("nowhere")), configfile.validate(sections, "test"), pair, before, after, teacher, 6)
+
+
+def constant(probabilities: dict[str, float], terminators: tuple[int, ...] = (2,)) -> LM:
+    """A model with these next-token probabilities whatever came before; other tokens share what is left."""
+    lm = make_lm(1, terminators)
+    ids = lm.tokenizer.convert_tokens_to_ids(list(probabilities))
+    rest = (1 - sum(probabilities.values())) / (64 - len(ids))
+    p = torch.full((64,), rest)
+    p[torch.tensor(ids)] = torch.tensor(list(probabilities.values()))
+    model = lm.module
+    with torch.no_grad():
+        model.model.embed_tokens.weight.fill_(1.0)
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        model.lm_head.weight.copy_(p.log()[:, None] / model.config.hidden_size)
+    return replace(lm, module=model)

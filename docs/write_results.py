@@ -149,10 +149,12 @@ def bench() -> list[str]:
 
 
 if __name__ == "__main__":
+    from lab_results import lab
+
     intro = [
         "# Results",
         "",
         "Written by `python docs/write_results.py > docs/results.md` from the records in `results/`.",
         "",
     ]
-    print("\n".join([*intro, *smollm2(), *bench()]).rstrip())
+    print("\n".join([*intro, *smollm2(), *lab(), *bench()]).rstrip())

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +171,20 @@ def test_cores_are_dealt_out():
     parts = work.shares(2)
     assert len(parts) == 2
     assert all(parts)
+
+
+def test_arms_may_have_references_of_their_own(tmp_path, pair_dir):
+    study = plan.read(write_study(tmp_path, pair_dir, reference={"short": "long"})).study
+    assert (study.reference_of("short"), study.reference_of("long"), study.references) == ("long", None, ["long"])
+    with pytest.raises(UserError, match="'other'"):
+        plan.read(write_study(tmp_path, pair_dir, reference={"short": "other"}))
+
+
+def test_every_shipped_study_is_read_and_its_arms_differ(monkeypatch):
+    root = Path(__file__).parent.parent
+    monkeypatch.chdir(root)
+    files = [*sorted((root / "studies").rglob("*.yaml")), root / "src/esr/lab/demo.yaml"]
+    assert len(files) >= 6
+    for file in files:
+        study = plan.read(file)
+        assert len({run.directory.path for run in study.runs}) == len(study.runs), file

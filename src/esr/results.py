@@ -232,8 +232,10 @@ class Arm(Record):
     """Pooled; its interval covers problems and seeds."""
     gain: Estimate | None
     """Against the untrained student, paired by problem and seed."""
+    reference: str | None = None
+    """The arm that this one is compared with; None for a reference itself."""
     difference: Estimate | None
-    """Against the reference arm, paired by problem and seed; None for the reference itself."""
+    """Against the reference arm, paired by problem and seed."""
     to_teacher: Estimate | None
     """Against the teacher, paired."""
     before: Estimate | None
@@ -258,6 +260,7 @@ class Study(Record):
     rule: Literal["updates", "tokens", "seconds"]
     """What all arms have in common: optimiser steps, generated tokens, or training seconds."""
     reference: str
+    """The reference arm, or several, joined by commas."""
     task: str
     problems: int
     samples: int

@@ -63,7 +63,7 @@ def study_table(study: Study) -> None:
         "arm",
         "N",
         "accuracy",
-        f"against {study.reference}",
+        "against reference",
         "against untrained",
         "each seed",
         "s/step",
@@ -89,5 +89,6 @@ def row(arm: Arm) -> list[str]:
     """The cells of an arm."""
     each = " ".join("failed" if s.avg is None else f"{100 * s.avg.value:.1f}" for s in arm.seeds)
     costs = (f"{arm.seconds_per_step:.2f}", f"{arm.seconds:.0f}", f"{arm.generated:,.0f}", f"{arm.peak_memory_gib:.2f}")
-    changes = (show.pct(arm.difference, sign=True), show.pct(arm.gain, sign=True))
+    against = show.pct(arm.difference, sign=True) + (f" ({arm.reference})" if arm.reference else "")
+    changes = (against, show.pct(arm.gain, sign=True))
     return [arm.name, str(arm.n), show.pct(arm.avg), *changes, each, *costs, ", ".join(arm.marks)]

@@ -22,8 +22,8 @@ class StudyConfig(Section):
     """What the study is to answer, in one sentence."""
     base: str | dict[str, Any]
     """The configuration that arms override: a file (relative to the study's), or its sections."""
-    reference: str
-    """The arm that all others are compared with."""
+    reference: str | dict[str, str]
+    """The arm that all others are compared with, or for each arm the one that it is compared with."""
     rule: Literal["updates", "tokens", "seconds"] = "updates"
     """What the arms have in common: optimiser steps, generated tokens, or seconds of training."""
     budget: float | None = Field(None, gt=0)
@@ -34,6 +34,17 @@ class StudyConfig(Section):
     """Overrides (`section.key: value`) by arm."""
     runs: str | None = None
     """Where runs are kept. Studies with the same directory share equal runs. Default: `runs/studies/NAME`."""
+
+    def reference_of(self, arm: str) -> str | None:
+        """The arm that `arm` is compared with; None if it is a reference itself."""
+        if isinstance(self.reference, str):
+            return None if arm == self.reference else self.reference
+        return self.reference.get(arm)
+
+    @property
+    def references(self) -> list[str]:
+        """All reference arms."""
+        return [self.reference] if isinstance(self.reference, str) else list(dict.fromkeys(self.reference.values()))
 
 
 @dataclass(frozen=True)
@@ -96,8 +107,10 @@ def base_file(file: Path, study: StudyConfig) -> Path:
 
 
 def _check(study: StudyConfig, file: Path) -> None:
-    if study.reference not in study.arms:
-        raise UserError(f"{file}: the reference arm {study.reference!r} is not among the arms {list(study.arms)}.")
+    compared = list(study.reference) if isinstance(study.reference, dict) else []
+    for name in [*study.references, *compared]:
+        if name not in study.arms:
+            raise UserError(f"{file}: the reference arm {name!r} is not among the arms {list(study.arms)}.")
     if len(set(study.seeds)) < len(study.seeds):
         raise UserError(f"{file}: a seed occurs twice; repeated runs would be counted as independent.")
     if (study.rule == "updates") != (study.budget is None):

@@ -29,11 +29,10 @@ def record(plan: Plan, failed: dict[str, str], command: str) -> Study:
         reasons = "; ".join(failed.values()) or "none has been started"
         raise UserError(f"{plan.file}: no run of this study has finished ({reasons}).")
     first = final(done[0].directory)
-    reference = graded(plan, plan.study.reference)
-    arms = [arm(plan, name, failed, reference) for name in plan.study.arms]
+    arms = [arm(plan, name, failed) for name in plan.study.arms]
     unique = {run.directory.path: run.directory for run in done}.values()
     return Study(
-        name=plan.name, question=plan.study.question, rule=plan.study.rule, reference=plan.study.reference, task=first.task,
+        name=plan.name, question=plan.study.question, rule=plan.study.rule, reference=", ".join(plan.study.references), task=first.task,
         problems=first.problems, samples=first.samples, seeds=plan.study.seeds, base=flatten(plan.base.model_dump()),
         rules=RULES, arms=arms, environment=environment(plan.base.run.device), command=command,
         seconds=round(sum(work.seconds(d) for d in unique), 1),
@@ -83,7 +82,7 @@ def accuracy(by_seed: dict[int, Grades]) -> Estimate | None:
     return e.model_copy(update={"low": max(0.0, e.low), "high": min(1.0, e.high)})
 
 
-def arm(plan: Plan, name: str, failed: dict[str, str], reference: dict[int, Grades]) -> Arm:
+def arm(plan: Plan, name: str, failed: dict[str, str]) -> Arm:
     """One arm over its seeds."""
     runs = plan.of(name)
     seeds = [seed_result(run, failed) for run in runs]
@@ -93,13 +92,14 @@ def arm(plan: Plan, name: str, failed: dict[str, str], reference: dict[int, Grad
     def average(field: str) -> float:
         return sum(getattr(s, field) for s in good) / len(good) if good else 0.0
 
-    config = runs[0].config
+    config, reference = runs[0].config, plan.study.reference_of(name)
     gain, to_teacher = difference(ours, before), difference(ours, teacher)
     steps, spent = average("steps"), average("seconds")
     return Arm(
         name=name, overrides=plan.study.arms[name], n=config.rollout.max_new_tokens, student=config.student.model,
         teacher_model=config.teacher.model, seeds=seeds, avg=accuracy(ours), gain=gain,
-        difference=None if name == plan.study.reference else difference(ours, reference), to_teacher=to_teacher,
+        reference=reference,
+        difference=difference(ours, graded(plan, reference)) if reference else None, to_teacher=to_teacher,
         before=accuracy(before), teacher=accuracy(teacher), marks=marks(good, runs, gain, to_teacher), steps=steps, seconds=spent,
         seconds_per_step=spent / steps if steps else 0.0, generated=average("generated"),
         peak_memory_gib=max((s.peak_memory_gib for s in good), default=0.0),

@@ -1,0 +1,230 @@
+"""The lab's part of docs/results.md, from the records in results/lab/. Sentences that judge follow stated rules on intervals."""
+
+import json
+from typing import Any
+
+from write_results import RESULTS, nats, pct, table
+
+LAB = RESULTS / "lab"
+Json = dict[str, Any]
+
+
+def record(name: str) -> Json | None:
+    file = LAB / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def verdict(e: Json, better: str, worse: str) -> str:
+    """What a paired difference says, by its interval."""
+    if e["low"] > 0:
+        return f"{better} ({pct(e, '+')})"
+    if e["high"] < 0:
+        return f"{worse} ({pct(e, '+')})"
+    return f"no difference found ({pct(e, '+')})"
+
+
+def arms(study: Json) -> dict[str, Json]:
+    return {arm["name"]: arm for arm in study["arms"] if arm["avg"]}
+
+
+def study_section(study: Json) -> list[str]:
+    """One study: its question, how it was made, its arms."""
+    rows = []
+    for start in {(a["student"], a["teacher_model"]): a for a in study["arms"] if a["avg"]}.values():
+        rows.append([f"untrained `{start['student']}`", "", pct(start["before"]), *[""] * 8])
+    teacher = next(a for a in study["arms"] if a["avg"])
+    rows.append([f"teacher `{teacher['teacher_model']}`", "", pct(teacher["teacher"]), *[""] * 8])
+    for a in study["arms"]:
+        rows.append(arm_row(a))
+    head = ["arm", "N", "accuracy", "against its reference", "against untrained", "each seed", "right strategy", "finished",
+            "median tokens", "s a step", "marks"]  # fmt: skip
+    equal = {
+        "updates": "equal numbers of updates",
+        "tokens": "equal generated tokens",
+        "seconds": "equal seconds of training",
+    }[study["rule"]]
+    cores = study["environment"].get("cpus")
+    lines = [
+        f"### {study['name']}: {study['question']}", "",
+        f"`{study['command']}`; {study['task']}, {study['problems']} problems x {study['samples']} responses, seeds "
+        f"{', '.join(map(str, study['seeds']))}, {equal}; references: {study['reference']}. Percent, 95% interval over problems and seeds. "
+        f"Runs shared {cores} cores with others, so seconds are indicative.", "", *table(head, rows),
+    ]  # fmt: skip
+    marks = {m for a in study["arms"] for m in a["marks"]}
+    return lines + [f"*{m}*: {study['rules'][m]}." for m in sorted(marks)] + ([""] if marks else [])
+
+
+def arm_row(a: Json) -> list[str]:
+    good = [s for s in a["seeds"] if s["error"] is None]
+
+    def mean(key: str) -> str:
+        values = [s[key]["value"] for s in good if s[key]]
+        return f"{100 * sum(values) / len(values):.1f}" if values else "-"
+
+    tokens = sum(s["tokens"]["p50"] for s in good) / len(good) if good else 0
+    against = f"{pct(a['difference'], '+')} ({a['reference']})" if a["difference"] else "-"
+    each = " / ".join("failed" if s["error"] else f"{100 * s['avg']['value']:.1f}" for s in a["seeds"])
+    return [
+        a["name"], str(a["n"]), pct(a["avg"]), against, pct(a["gain"], "+"), each, mean("strategy_rate"), mean("finish_rate"),
+        f"{tokens:.0f}", f"{a['seconds_per_step']:.2f}", ", ".join(a["marks"]),
+    ]  # fmt: skip
+
+
+def claims() -> list[str]:
+    """The paper's claims, and what the lab says to each."""
+    rows: list[list[str]] = []
+    main, pairs, tuned = record("main"), record("pairs"), record("finetune")
+    if main:
+        by = arms(main)
+        esr, full = by["esr"], by["full"]
+        rows.append(
+            ["ESR is as good as full rollouts, or better", verdict(esr["difference"], "ESR better", "ESR worse")]
+        )
+        ratio, memory = (
+            full["seconds_per_step"] / esr["seconds_per_step"],
+            full["peak_memory_gib"] / esr["peak_memory_gib"],
+        )
+        rows.append([
+            "at a fraction of the time and memory",
+            f"a full step takes {ratio:.1f} times the seconds and {memory:.2f} times the process's memory (which is mostly libraries here)",
+        ])  # fmt: skip
+        rows.append(["ESR can exceed the teacher", verdict(esr["to_teacher"], "exceeds it", "stays below it")])
+    if seconds := record("main-seconds"):
+        rows.append([
+            f"at equal training time ({seconds['arms'][0]['seconds']:.0f} s)",
+            verdict(arms(seconds)["esr"]["difference"], "ESR better", "ESR worse"),
+        ])  # fmt: skip
+    if decay := record("decay"):
+        rows.append(["the teacher follows the student astray (decay)", decay_words(decay)])
+    if profile := record("profile"):
+        beyond = profile["beyond"]
+        inside = f"inside the window {nats(profile['inside'], '+')} nats"
+        rows.append(["training the first N tokens aligns the rest too (cascading alignment)",
+                     f"{inside}; beyond it {nats(beyond, '+')} nats, on common responses" if beyond else
+                     f"{inside}; the untrained student's responses end within the window"])  # fmt: skip
+    if swap := record("prefix-swap"):
+        by_part = {(c["prefix"], c["tail"]): c for c in swap["conditions"]}
+        rows.append([
+            "the gain sits in the first N tokens",
+            f"trained prefix, raw tail {pct(by_part['after', 'before']['change'], '+')}; raw prefix, trained tail "
+            f"{pct(by_part['before', 'after']['change'], '+')}; both {pct(by_part['after', 'after']['change'], '+')}",
+        ])  # fmt: skip
+    if selection := record("selection"):
+        for name in ("top_kl", "first"):
+            rows.append([f"the first tokens beat the same number by `{name}` on full rollouts",
+                         f"`{name}` against full: {verdict(arms(selection)[name]['difference'], 'better', 'worse')}; ESR against full: "
+                         f"{verdict(arms(selection)['esr']['difference'], 'better', 'worse')}"])  # fmt: skip
+    if submode := record("submode"):
+        rows.append(["students commit to secondary modes of the teacher; ESR less so", submode_words(submode)])
+    if pairs:
+        for a in arms(pairs).values():
+            if a["difference"]:
+                rows.append([f"... for the pair `{a['student']}` <- `{a['teacher_model']}`",
+                             f"ESR against full: {verdict(a['difference'], 'better', 'worse')}; ESR against untrained: "
+                             f"{verdict(a['gain'], 'better', 'worse')}"])  # fmt: skip
+    if tuned:
+        a = arms(tuned)["finetune-esr"]
+        rows.append(
+            [
+                "(the paper's own loss) full fine-tuning",
+                f"ESR against full: {verdict(a['difference'], 'better', 'worse')}",
+            ]
+        )
+    return table(["claim", "in the lab"], rows) if rows else []
+
+
+def decay_words(decay: Json) -> str:
+    """The teacher's curve in one sentence."""
+    series = next(
+        s for s in decay["series"] if (s["prefix"], s["continued_by"], s["subset"]) == ("student", "teacher", "all")
+    )
+    parts = [f"k = {p['k']}: {pct(p['change'], '+')}" for p in series["points"] if p["change"]]
+    return f"alone {pct(series['points'][0]['avg'])}; change after student prefixes of {', '.join(parts)}"
+
+
+def submode_words(submode: Json) -> str:
+    rows = [f"{r['model']} {pct(r['rank_1'])}" for r in submode["rows"] if r["model"] != "teacher"]
+    where = f"at the top tenth of positions, on {submode['trajectories']} responses"
+    return f"own first choice is the teacher's first {where}: {'; '.join(rows)}"
+
+
+def decay_section(decay: Json) -> list[str]:
+    rows = []
+    for s in decay["series"]:
+        for p in s["points"]:
+            name = f"{s['continued_by']} after {s['prefix']} prefix" + (
+                "" if s["subset"] == "all" else f" ({s['subset']} ones)"
+            )
+            rows.append(
+                [
+                    name,
+                    str(p["k"]),
+                    f"{p['continued']} / {p['finished']}",
+                    pct(p["avg"]),
+                    pct(p["change"], "+"),
+                    pct(p["with_finished"]),
+                ]
+            )
+    return [
+        "### Teacher decay", "",
+        f"`esr analyze decay`, {decay['problems']} problems x {decay['samples']} continuations, {decay['models']['student']} and "
+        f"{decay['models']['teacher']}. Percent, 95% interval clustered by problem.", "",
+        *table(["who continues whom", "k", "continued / finished", "accuracy", "change against k = 0", "finished ones included"], rows),
+        f"Recommended N by the curve: {decay['recommendation']['n']} ({decay['recommendation']['rule']})", "",
+    ]  # fmt: skip
+
+
+def selection_section(shares: Json) -> list[str]:
+    rows = [
+        [f"`{s['by']}`", pct(s["share_of_kl"]), f"{s['mean_kl']:.3f}", f"{s['mean_position']:.0f}"]
+        for s in shares["selections"]
+    ]
+    return ["### What selections keep", "",
+            f"`esr analyze selection`, K = {shares['selections'][0]['k']}, {shares['responses']} responses of the untrained student.", "",
+            *table(["selection", "share of the KL, percent", "mean KL, nats", "mean position"], rows)]  # fmt: skip
+
+
+def models_section() -> list[str]:
+    """The shipped models, from the scores beside their weights."""
+    rows = []
+    home = RESULTS.parent / "src" / "esr" / "lab" / "models"
+    for file in sorted(home.glob("*/scores.json")):
+        s = json.loads(file.read_text())
+        accuracy = pct({"value": s["accuracy"], "low": s["low"], "high": s["high"]})
+        shares = [f"{100 * s[key]:.1f}" for key in ("right", "accuracy_when_right", "concise", "finished")]
+        rows.append(
+            [f"`lab:{file.parent.name}`", f"{s['parameters']:,}", accuracy, *shares, " / ".join(map(str, s["length"]))]
+        )
+    head = [
+        "model",
+        "weights",
+        "accuracy",
+        "right strategy",
+        "executes it",
+        "concise",
+        "finished",
+        "tokens p10 / p50 / p90",
+    ]
+    return ["### The models", "", "`esr lab list`: 500 test problems, one response each, temperature 0.7, top-p 0.95. Percent.", "",
+            *table(head, rows)]  # fmt: skip
+
+
+def lab() -> list[str]:
+    """Everything about the lab."""
+    if not LAB.exists():
+        return []
+    lines = [
+        "## The lab: a model system", "",
+        "Tiny transformers on generated arithmetic ([lab.md](lab.md)); what holds here need not hold for language models, and the other "
+        "way round. Learning rates and steps were chosen on the development split (the two `tune` studies); the tables below are on the test "
+        "split. A verdict needs a paired 95% interval that excludes zero; there is no correction for the number of comparisons.", "",
+        "### The paper's claims", "", *claims(), *models_section(),
+    ]  # fmt: skip
+    for name in ("main", "main-seconds", "n-sweep", "selection", "pairs", "finetune", "tune", "tune-finetune"):
+        if study := record(name):
+            lines += study_section(study)
+    if decay := record("decay"):
+        lines += decay_section(decay)
+    if shares := record("selection-shares"):
+        lines += selection_section(shares)
+    return lines

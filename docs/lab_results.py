@@ -216,8 +216,8 @@ def lab() -> list[str]:
     lines = [
         "## The lab: a model system", "",
         "Tiny transformers on generated arithmetic ([lab.md](lab.md)); what holds here need not hold for language models, and the other "
-        "way round. Learning rates and steps were chosen on the development split (the two `tune` studies); the tables below are on the test "
-        "split. A verdict needs a paired 95% interval that excludes zero; there is no correction for the number of comparisons.", "",
+        "way round. Learning rates and steps were chosen on the development split (the two `tune` studies); the tables below are on the "
+        "test split. A verdict needs a paired 95% interval that excludes zero; there is no correction for the number of comparisons.", "",
         "### The paper's claims", "", *claims(), *models_section(),
     ]  # fmt: skip
     for name in ("main", "main-seconds", "n-sweep", "selection", "pairs", "finetune", "tune", "tune-finetune"):

@@ -8,12 +8,15 @@ import typer
 
 from esr.cli import show
 from esr.console import say
+from esr.errors import UserError
 from esr.results import Study
 from esr.rundir import read_record
 
 
 def demo(
-    report: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("runs/demo/report.html"),
+    file: Annotated[
+        Path | None, typer.Argument(help="Another study with arms `esr` and `full`. Default: the lab's headline pair.")
+    ] = None,
 ) -> None:
     """The whole story on the lab's tiny models: ESR against full distillation, the analyses, and one page. Minutes, offline.
 
@@ -24,14 +27,18 @@ def demo(
     from esr.cli.main import run
     from esr.study import plan as plans
 
-    file = Path(str(resources.files("esr.lab") / "demo.yaml"))
+    file = file or Path(str(resources.files("esr.lab") / "demo.yaml"))
     plan = plans.read(file)
+    if not {"esr", "full"} <= set(plan.study.arms):
+        raise UserError(f"{file}: the demo needs arms named esr and full.")
     esr, full = (plan.of(arm)[0].directory.path for arm in ("esr", "full"))
-    record = Path("runs/studies/demo/study.json")
+    record = Path("runs/studies") / plan.name / "study.json"
+    report = record.with_name("report.html")
     steps: list[tuple[list[str], Path]] = [(["study", str(file)], esr / "finished.json")]
     for name in ("decay", "profile", "selection", "submode", "rollouts", "lengths", "efficiency", "prefix-swap"):
         beside = ["--with", str(full)] if name in ("submode", "lengths", "efficiency") else []
-        steps.append((["analyze", name, str(esr), *beside, "--quick"], esr / "analysis" / f"{name}.json"))
+        quick = [] if name in ("lengths", "efficiency") else ["--quick"]
+        steps.append((["analyze", name, str(esr), *beside, *quick], esr / "analysis" / f"{name}.json"))
     steps.append((["report", str(record.parent), str(esr), str(full), "-o", str(report)], report))
     todo = [command for command, result in steps if not result.exists()]
     if not (full / "finished.json").exists() and steps[0][0] not in todo:
@@ -42,7 +49,7 @@ def demo(
         if code:
             raise typer.Exit(code)
     if not todo:
-        say("The demo is done already; remove runs/demo to see it run again.")
+        say(f"The demo is done already; remove {esr.parent} to see it run again.")
     verdict(read_record(record, Study))
     show.out.print(f"Runs: {esr} and {full}. The whole story on one page: {report}", markup=False, soft_wrap=True)
 

@@ -32,7 +32,7 @@ class Contest:
     @property
     def difference(self) -> str:
         """Pointer to the paired difference early - full; empty if the study compared with another reference."""
-        paired = self.study.record.reference == self.arms[1].name and self.arms[0].difference is not None
+        paired = self.arms[0].reference == self.arms[1].name and self.arms[0].difference is not None
         return f"/arms/{self.early}/difference" if paired else ""
 
 
@@ -43,19 +43,28 @@ def selection_of(study: Study, arm: Arm) -> str:
 
 def sweep(study: Study) -> list[int]:
     """Arms that differ from each other in N alone, by N: the largest such group; empty if none has two lengths."""
+    return max(sweeps(study), key=lambda group: len({study.arms[i].n for i in group}), default=[])
+
+
+def sweeps(study: Study) -> list[list[int]]:
+    """All groups of arms that differ in N alone and have two lengths or more, each by N."""
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, arm in enumerate(study.arms):
-        rest = {k: v for k, v in flatten(arm.overrides).items() if k != LENGTH}
+        rest = {k: v for k, v in flatten(arm.overrides).items() if k != LENGTH and not k.startswith(("eval.", "run."))}
         groups[arm.student, arm.teacher_model, repr(sorted(rest.items()))].append(i)
-    best = max(groups.values(), key=lambda group: len({study.arms[i].n for i in group}), default=[])
-    return sorted(best, key=lambda i: study.arms[i].n) if len({study.arms[i].n for i in best}) > 1 else []
+    several = [group for group in groups.values() if len({study.arms[i].n for i in group}) > 1]
+    return [sorted(group, key=lambda i: study.arms[i].n) for group in several]
 
 
 def selections(study: Study) -> list[int]:
-    """Arms with a selection of their own, and those of the same length that train on all positions."""
-    chosen = [i for i, arm in enumerate(study.arms) if selection_of(study, arm) != "all"]
-    longest = {study.arms[i].n for i in chosen}
-    return [i for i, arm in enumerate(study.arms) if i in chosen or arm.n in longest] if len(chosen) > 1 else []
+    """Arms with a selection of their own, and those beside them that train on all positions of what they write."""
+    chosen = [arm for arm in study.arms if selection_of(study, arm) != "all"]
+    return list(range(len(study.arms))) if len(chosen) > 1 else []
+
+
+def stops_early(study: Study, arm: Arm) -> bool:
+    """Whether an arm among selections writes less than the others, instead of selecting."""
+    return selection_of(study, arm) == "all" and arm.n < max(other.n for other in study.arms)
 
 
 def full_of(study: Study, group: list[int]) -> int:
@@ -64,16 +73,21 @@ def full_of(study: Study, group: list[int]) -> int:
     return max(named or group, key=lambda i: study.arms[i].n)
 
 
-def contest(data: Data) -> Contest | None:
-    """The comparison that the verdict is about, of the first study that has one."""
-    for found in data.studies:
-        group = sweep(found.record)
-        if group:
-            full = full_of(found.record, group)
-            early = [i for i in group if found.record.arms[i].n < found.record.arms[full].n]
+def contests(data: Data) -> list[Contest]:
+    """The comparisons that verdicts are about, largest sweep first within a study; the same pair and lengths once."""
+    found: dict[Any, Contest] = {}
+    for record in data.studies:
+        arms = record.record.arms
+        for group in sorted(sweeps(record.record), key=len, reverse=True):
+            full = full_of(record.record, group)
+            early = [i for i in group if arms[i].n < arms[full].n]
             if early:
-                return _choose(found, early, full, data)
-    return None
+                match = _choose(record, early, full, data)
+                ours, theirs = match.arms
+                found.setdefault(
+                    (ours.student, ours.teacher_model, record.record.task, ours.n, theirs.n, record.record.rule), match
+                )
+    return list(found.values())
 
 
 def _choose(found: Found, early: list[int], full: int, data: Data) -> Contest:

@@ -29,6 +29,8 @@ class Point:
     """What hovering shows."""
     source: str = ""
     """FILE#/pointer of `y`."""
+    faint: bool = False
+    """Drawn hollow: too little behind it to read a trend."""
 
 
 @dataclass(frozen=True)
@@ -186,12 +188,13 @@ def _axes(x: Axis, y: Axis) -> list[str]:
         parts.append(
             f'<text class="tick" x="{LEFT - 8}" y="{py + 4:.1f}" text-anchor="end">{attribute(y.form(tick))}</text>'
         )
+    labelled = float("-inf")
     for tick in x.marks():
-        px = _px(x, tick)
+        px, text = _px(x, tick), attribute(x.form(tick))
         parts.append(f'<line class="base" x1="{px:.1f}" x2="{px:.1f}" y1="{base}" y2="{base + 5}"/>')
-        parts.append(
-            f'<text class="tick" x="{px:.1f}" y="{base + 20}" text-anchor="middle">{attribute(x.form(tick))}</text>'
-        )
+        if px - labelled > 12 + 7 * len(text):
+            parts.append(f'<text class="tick" x="{px:.1f}" y="{base + 20}" text-anchor="middle">{text}</text>')
+            labelled = px
     parts.append(f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(
@@ -242,7 +245,7 @@ def _point(line: Line, p: Point, x: Axis, y: Axis) -> str:
             f'<line class="whisker" x1="{px:.1f}" x2="{px:.1f}" y1="{_py(y, p.low):.1f}" y2="{_py(y, p.high):.1f}"/>'
         )
     return (
-        f'<g class="pt"{_from(p.y, p.source)}><title>{attribute(p.tip)}</title>{whisker}'
+        f'<g class="pt{" few" if p.faint else ""}"{_from(p.y, p.source)}><title>{attribute(p.tip)}</title>{whisker}'
         f'<circle class="hit" cx="{px:.1f}" cy="{py:.1f}" r="11"/>{marker(line.shape, px, py, line.size)}</g>'
     )
 

@@ -1,5 +1,6 @@
 """What a page is made from: run directories and study records, read once, with whatever is damaged noted and left out."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ class Run:
     analyses: dict[str, Found]
     """By kind: `decay`, `profile`, ..."""
     finished: bool
-    """Whether the last step's checkpoint is there."""
+    """Whether the last step's checkpoint is there, or a study has noted the end."""
 
     @property
     def complete(self) -> bool:
@@ -61,8 +62,8 @@ class Run:
 
     @property
     def last(self) -> str:
-        """Name of the evaluation at the end."""
-        return f"step-{self.config.optim.steps:06d}"
+        """Name of the evaluation at the end; a limit of tokens or seconds can end a run before its last step."""
+        return _last(self.metrics, self.config)
 
     @property
     def rows(self) -> Found:
@@ -112,7 +113,7 @@ class Data:
 
     def command(self, kind: str) -> str:
         """The command that makes this analysis, for the first run on the page."""
-        return f"esr analyze {kind} {self.runs[0].path if self.runs else 'RUN'}"
+        return f"esr analyze {kind} {shlex.quote(str(self.runs[0].path)) if self.runs else 'RUN'}"
 
     def sources(self) -> dict[str, Found]:
         """Every file that the page may quote, by its name on the page."""
@@ -171,12 +172,26 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
     except UserError as error:
         trouble.append(str(error))
         environment = {}
-    last = path / "checkpoints" / f"step-{config.optim.steps:06d}"
+    metrics = _lines(directory.metrics_file, trouble)
+    ended = (path / "checkpoints" / _last(metrics, config) / "state.json", path / "finished.json")
     return Run(
-        name, path, config, environment if isinstance(environment, dict) else {}, _lines(directory.metrics_file, trouble),
+        name, path, config, environment if isinstance(environment, dict) else {}, metrics,
         _lines(directory.samples_file, trouble), {f.record.name: f for f in evaluations},
-        {f.record.kind: f for f in analyses}, (last / "state.json").exists(),
+        {_kind(f.record): f for f in analyses}, any(file.exists() for file in ended),
     )  # fmt: skip
+
+
+def _kind(record: Any) -> str:
+    """A record's kind; the profile by the paper's protocol stands beside the other one."""
+    return "profile-paper" if getattr(record, "protocol", "") == "paper" else str(record.kind)
+
+
+def _last(metrics: list[dict[str, Any]], config: Config) -> str:
+    optim = config.optim
+    limits = (("tokens/generated", optim.max_tokens), ("time/step", optim.max_seconds))
+    spent = any(limit and sum(row.get(key, 0) for row in metrics) >= limit for key, limit in limits)
+    step = metrics[-1].get("step", optim.steps) if spent and metrics else optim.steps
+    return f"step-{int(step):06d}"
 
 
 def _lines(file: Path, trouble: list[str]) -> list[dict[str, Any]]:

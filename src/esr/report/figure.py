@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from esr.report.charts import Chart
-from esr.report.format import Source, datum
+from esr.report.format import NONE, Source, datum
 
 BY_PROBLEM = "95% interval clustered by problem"
 BY_RESPONSE = "95% interval by response"
@@ -43,3 +43,9 @@ def source_line(found: Source, pointer: str, unit: str, interval: str, more: str
     """`Source: lab/analysis/decay.json · n = 120 problems · 95% interval ...`; `pointer` names n in the record."""
     n = datum(found, pointer, "count")
     return Markup("Source: {} · n = {} {}{} · {}").format(found.source, n, unit, more, interval)
+
+
+def without_empty(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Without the columns in which no row has anything."""
+    kept = [c for c in range(len(columns)) if any(str(row[c]) not in ("", str(NONE)) for row in rows)]
+    return [columns[c] for c in kept], [[row[c] for c in kept] for row in rows]

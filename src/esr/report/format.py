@@ -162,12 +162,37 @@ def mean_of(found: Source, key: str, form: str = "seconds") -> Markup:
     )
 
 
+def ratio_of_means(found: Source, other: Source, key: str) -> Markup:
+    """The mean of one key over the rows of a `.jsonl` file over that of another (`data-ratio-of-means`)."""
+    means = [[row[key] for row in f.record if isinstance(row.get(key), int | float)] for f in (found, other)]
+    if not all(means) or not sum(means[1]):
+        return NONE
+    value = (sum(means[0]) / len(means[0])) / (sum(means[1]) / len(means[1]))
+    names = " | ".join(where(f, "/*/" + step_into(key)) for f in (found, other))
+    return Markup('<data value="{}" data-ratio-of-means="{}">{}</data>').format(
+        repr(value), names, show(value, "times")
+    )
+
+
+def sum_until(found: Source, key: str, step: int, form: str = "seconds") -> Markup:
+    """The sum of one key over the rows of a `.jsonl` file up to a step, marked with the file and the key (`data-sum`)."""
+    value = total(found.record, key, step)
+    return Markup('<data value="{}" data-sum="{} {}">{}</data>').format(
+        repr(value), where(found, "/*/" + step_into(key)), step, show(value, form)
+    )
+
+
+def total(rows: list[dict[str, Any]], key: str, step: int) -> float:
+    """What a run had spent after a step."""
+    return float(sum(row.get(key, 0) for row in rows if row.get("step", 0) <= step))
+
+
 def derived(value: Any, form: str, rule: str, unit: str = "") -> Markup:
     """An `Estimate` that the report itself computes from responses by a named rule (`data-derived`)."""
     if value is None:
         return NONE
     number = Markup('<data value="{}" data-derived="{}">{}</data>')
-    cells = [number.format(repr(v), f"{rule} {end}", show(v, form)) for end, v in value if end != "n"]
+    cells = [number.format(repr(v), f"{rule} | {end}", show(v, form)) for end, v in value if end != "n"]
     return Markup('<span class="est">{}{} <span class="ci">[{}, {}]</span></span>').format(cells[0], unit, *cells[1:])
 
 

@@ -61,7 +61,5 @@ def rivals(data: Data) -> tuple[Run, Run, Pair] | None:
 
 
 def _setting(found: Found) -> tuple[str, object]:
-    """What must be the same for two evaluations to be compared; the run's seed may differ."""
-    return found.record.task, {
-        k: v for k, v in found.record.settings.items() if k not in ("run_seed", "seed", "batch_size")
-    }
+    """What must be the same for two evaluations to be compared; the seed of sampling may differ."""
+    return found.record.task, {k: v for k, v in found.record.settings.items() if k not in ("seed_sampling",)}

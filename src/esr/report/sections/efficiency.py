@@ -1,25 +1,60 @@
 """What it cost: seconds by phase, peak memory, and accuracy against steps, tokens and seconds."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from esr.report import charts
-from esr.report.arms import full_of, sweep
+from esr.report.arms import contests, full_of, sweep
 from esr.report.data import Data, Found, Run
-from esr.report.figure import BY_PROBLEM, Figure, Table, source_line
-from esr.report.format import count, datum, estimate, gib, mean_of, plain, round_pct, seconds, spoken, where
+from esr.report.figure import BY_PROBLEM, Figure, source_line
+from esr.report.format import (
+    count,
+    datum,
+    estimate,
+    gib,
+    lookup,
+    mean_of,
+    plain,
+    round_pct,
+    seconds,
+    spoken,
+    sum_until,
+    total,
+    where,
+)
 from esr.report.scales import Axis, span
 from esr.report.section import Section
-from esr.results import CurvePoint
+from esr.results import CurvePoint, Estimate
 
 TITLE = "Efficiency"
 PHASES = {"generate": "c1", "score": "c2", "train": "c3", "sync": "c6"}
 AGAINST: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("steps", "step", plain), ("tokens", "tokens", count), ("seconds", "seconds", plain),
 )  # fmt: skip
-Curves = list[tuple[str, Found, str, Sequence[CurvePoint]]]
-"""Name, record, pointer to the curve, the curve."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An evaluation on the way, with what training had cost until then."""
+
+    step: int
+    tokens: float
+    seconds: float
+    found: Found
+    at: str
+    """Pointer to the accuracy."""
+    cells: tuple[Markup, ...]
+    """Step, tokens and seconds."""
+
+    @property
+    def avg(self) -> Estimate:
+        return lookup(self.found.record, self.at)  # type: ignore[no-any-return]
+
+
+Curves = list[tuple[str, str, list[Stop]]]
+"""Name of the arm or run, of the seed, and its evaluations."""
 
 
 def view(data: Data) -> Section:
@@ -95,87 +130,107 @@ def _phase_caption(found: Found) -> Markup:
     return said
 
 
-def _logs(runs: list[Run]) -> Table:
+def _logs(runs: list[Run]) -> Figure:
     """Means over the steps of each run's log."""
-    rows = [
-        (
-            run.label, *(mean_of(run.rows, f"time/{phase}") for phase in (*PHASES, "step")),
-            mean_of(run.rows, "tokens/generated", "count"), mean_of(run.rows, "memory/peak_gib", "gib"),
-        )
-        for run in runs
-    ]  # fmt: skip
-    columns = ("run", *PHASES, "step", "tokens generated", "peak memory (mean over steps)")
-    return Table(columns, rows, "Seconds a step by phase, means over the steps logged so far")
+    columns = ("run", *PHASES, "step", "tokens generated", "peak memory, mean over steps")
+    rows, stacked = [], []
+    for run in runs:
+        cells = [mean_of(run.rows, f"time/{phase}") for phase in (*PHASES, "step")]
+        costs = mean_of(run.rows, "tokens/generated", "count"), mean_of(run.rows, "memory/peak_gib", "gib")
+        rows.append((run.label, *cells, *costs))
+        means = {phase: total(run.metrics, f"time/{phase}", 10**9) / len(run.metrics) for phase in PHASES}
+        parts = [
+            (phase, PHASES[phase], v, f"{run.label}, {phase}: {seconds(v)} a step", "") for phase, v in means.items()
+        ]
+        stacked.append(charts.Bar(f"{run.label}, N = {run.config.rollout.max_new_tokens}", parts))
+    longest = max((sum(part[2] for part in bar.parts) for bar in stacked), default=0.0)
+    chart = charts.bars("Seconds a step by phase", stacked, Axis("seconds a step", 0, longest or 1.0))
+    source = Markup("Source: metrics.jsonl of each run · n = {} steps · means, without intervals").format(
+        ", ".join(str(len(run.metrics)) for run in runs)
+    )
+    return Figure(chart, columns, rows, source, "Means over the steps logged so far.")
 
 
 def _curves(data: Data) -> Curves:
-    """Accuracy on the way: of the seeds of a study's shortest, middle and longest arms, or of an efficiency record."""
+    """Accuracy on the way: of a study's shortest, chosen and longest arms, or of an efficiency record, or of the runs."""
+    chosen = {id(match.study): match.early for match in reversed(contests(data))}
     for study in data.studies:
         group = sweep(study.record) or list(range(len(study.record.arms)))
         full = full_of(study.record, group)
         early = [i for i in group if i != full]
-        shown = list(dict.fromkeys([*early[:1], *early[len(early) // 2 : len(early) // 2 + 1], full]))
+        shown = list(dict.fromkeys([*early[:1], chosen.get(id(study), full), full]))
         found: Curves = [
-            (study.record.arms[i].name, study, f"/arms/{i}/seeds/{s}/curve", seed.curve)
+            (study.record.arms[i].name, f"seed {seed.seed}", _recorded(study, f"/arms/{i}/seeds/{s}/curve", seed.curve))
             for i in shown
             for s, seed in enumerate(study.record.arms[i].seeds) if len(seed.curve) > 1
         ]  # fmt: skip
         if found:
             return found
-    return [
-        (row.run, found, f"/rows/{i}/curve", row.curve)
+    recorded: Curves = [
+        (row.run, "", _recorded(found, f"/rows/{i}/curve", row.curve))
         for _, found in data.all("efficiency")
         for i, row in enumerate(found.record.rows) if len(row.curve) > 1
+    ]  # fmt: skip
+    if recorded:
+        return recorded
+    logged: Curves = [(run.label, "", stops) for run in data.runs if len(stops := _logged(run)) > 1]
+    return [curve for curve in logged if curve[2][0].found.record.task == logged[0][2][0].found.record.task]
+
+
+def _recorded(found: Found, at: str, points: Sequence[CurvePoint]) -> list[Stop]:
+    forms = {"step": "count", "tokens": "count", "seconds": "seconds"}
+    return [
+        Stop(
+            p.step, p.tokens, p.seconds, found, f"{at}/{j}/avg", tuple(datum(found, f"{at}/{j}/{k}", f) for k, f in forms.items())
+        )
+        for j, p in enumerate(points)
+    ]  # fmt: skip
+
+
+def _logged(run: Run) -> list[Stop]:
+    """Evaluations of a run with the run's own settings, and sums over its log."""
+    steps = {
+        int(name[5:]): found
+        for name, found in run.evaluations.items()
+        if name[5:].isdigit() and name.startswith("step-")
+    }
+    keys = {"tokens/generated": "count", "time/step": "seconds"}
+    spent, clock = keys
+    return [
+        Stop(
+            step, total(run.metrics, spent, step), total(run.metrics, clock, step), found, "/avg",
+            (Markup(step), *(sum_until(run.rows, key, step, form) for key, form in keys.items())),
+        )
+        for step, found in sorted(steps.items())
     ]  # fmt: skip
 
 
 def _training(curves: Curves, name: str, key: str, form: Callable[[float], str]) -> Figure:
-    colours = {arm: f"c{1 + i % 6}" for i, arm in enumerate(dict.fromkeys(c[0] for c in curves))}
+    arms = list(dict.fromkeys(arm for arm, _, _ in curves))
     lines, rows, seen = [], [], set()
-    for arm, found, at, points in curves:
+    for arm, seed, stops in curves:
         marks = [
             charts.Point(
                 getattr(p, key), p.avg.value, p.avg.low, p.avg.high,
-                f"{arm}, step {p.step}, {count(p.tokens)} tokens, {seconds(p.seconds)}: {spoken(p.avg)}",
-                where(found, f"{at}/{j}/avg/value"),
+                f"{arm} {seed}, step {p.step}, {count(p.tokens)} tokens, {seconds(p.seconds)}: {spoken(p.avg)}",
+                where(p.found, f"{p.at}/value"),
             )
-            for j, p in enumerate(points)
+            for p in stops
         ]  # fmt: skip
-        lines.append(
-            charts.Line("" if arm in seen else arm, colours[arm], marks, "none", shape=list(colours).index(arm), size=3)
-        )
+        i = arms.index(arm)
+        lines.append(charts.Line("" if arm in seen else arm, f"c{1 + i % 6}", marks, "none", shape=i, size=3))
         seen.add(arm)
-        rows += [
-            (
-                f"{arm}{_seed(at)}", datum(found, f"{at}/{j}/step", "count"), datum(found, f"{at}/{j}/tokens", "count"),
-                datum(found, f"{at}/{j}/seconds", "seconds"), estimate(found, f"{at}/{j}/avg"),
-            )
-            for j in range(len(points))
-        ]  # fmt: skip
+        rows += [(f"{arm} {seed}", *p.cells, estimate(p.found, p.at)) for p in stops]
     low, high = span(charts.heights(lines), 0, 1)
-    most = max((getattr(p, key) for *_, points in curves for p in points), default=1)
+    most = max((getattr(p, key) for *_, stops in curves for p in stops), default=1)
     labels = {
         "steps": "optimiser steps",
         "tokens": "tokens generated so far",
         "seconds": "training seconds, evaluations left out",
     }
-    chart = charts.plot(
-        f"Accuracy against {name}",
-        lines,
-        Axis(labels[name], 0, most or 1, form),
-        Axis("accuracy", low, high, round_pct),
-    )
-    found = curves[0][1]
-    source = source_line(found, "/problems", "problems", BY_PROBLEM)
+    x, y = Axis(labels[name], 0, most or 1, form), Axis("accuracy", low, high, round_pct)
+    source = source_line(curves[0][2][0].found, "/problems", "problems", BY_PROBLEM)
+    caption = "One line for each training seed; intervals are in the table."
     return Figure(
-        chart,
-        ("run", "step", "tokens", "seconds", "accuracy"),
-        rows,
-        source,
-        "One line for each training seed; intervals are in the table.",
-    )
-
-
-def _seed(at: str) -> str:
-    parts = at.split("/")
-    return f" #{int(parts[4]) + 1}" if "seeds" in parts else ""
+        charts.plot(f"Accuracy against {name}", lines, x, y), ("run", "step", "tokens", "seconds", "accuracy"), rows, source, caption
+    )  # fmt: skip

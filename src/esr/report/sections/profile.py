@@ -7,8 +7,8 @@ from markupsafe import Markup
 
 from esr.report import charts
 from esr.report.data import Data, Found, Run
-from esr.report.figure import BY_PROBLEM, BY_RESPONSE, Figure, Table, source_line
-from esr.report.format import count, datum, estimate, spoken, where
+from esr.report.figure import BY_PROBLEM, BY_RESPONSE, Figure, Table, source_line, without_empty
+from esr.report.format import count, datum, estimate, nats, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.results import PositionBin
@@ -19,6 +19,7 @@ WORDS = {
     "common": "Both models scored on the same responses of the untrained student: only the model differs.",
     "own": "Each model on its own responses, as published: the text differs too, and few responses reach the late bins.",
 }
+PAPER = "The published quantity and protocol: sampled-token gaps at temperature 0.7 and top-p 1, each model on its own responses."
 
 
 def view(data: Data) -> Section:
@@ -33,8 +34,12 @@ def view(data: Data) -> Section:
 
 def _profile(run: Run, found: Found) -> dict[str, Any]:
     kinds = [k for k in TRAJECTORIES if any(c.trajectories == k for c in found.record.curves)]
+    panes = [(TRAJECTORIES[k], _figure(found, k)) for k in kinds]
+    paper = run.analyses.get("profile-paper")
+    if paper is not None:
+        panes.append(("As published", _figure(paper, "own", gap=True)))
     return {
-        "label": run.label, "panes": [(TRAJECTORIES[k], _figure(found, k)) for k in kinds], "changes": _changes(found),
+        "label": run.label, "panes": panes, "changes": _changes(found),
         "shares": _shares(found), "counts": _counts(found),
     }  # fmt: skip
 
@@ -48,34 +53,46 @@ def edges(bins: Sequence[PositionBin], longest: int) -> list[float]:
     return [*starts, end]
 
 
-def _figure(found: Found, kind: str) -> Figure:
+def _figure(found: Found, kind: str, gap: bool = False) -> Figure:
     record = found.record
     curves = [(c, curve) for c, curve in enumerate(record.curves) if curve.trajectories == kind and curve.bins]
     knots = max((edges(curve.bins, record.max_new_tokens) for _, curve in curves), key=len, default=[0.0, 1.0])
-    lines = [_line(found, c, shift) for (c, _), shift in zip(curves, (-0.07, 0.07))]
+    lines = [_line(found, c, shift, gap) for (c, _), shift in zip(curves, (-0.07, 0.07))]
     low, high = span([0.0, *charts.heights(lines)], 0)
     x = Axis("position in the response, by bin", knots[0], knots[-1], count, knots, knots=knots)
     chart = charts.plot(
-        f"Reverse KL by position before and after training: {TRAJECTORIES[kind]}", lines, x, Axis("reverse KL, nats", low, high),
+        f"Divergence by position before and after training: {'as published' if gap else TRAJECTORIES[kind]}", lines, x,
+        Axis("mean |Δ log p| of the sampled token" if gap else "reverse KL, nats", low, high),
         window=(0, record.trained_window, f"trained window, N = {record.trained_window}"),
     )  # fmt: skip
     rows = [_row(found, c, j, b) for c, curve in curves for j, b in enumerate(curve.bins)]
-    columns = ("model", "positions", "reverse KL, nats", "forward KL, nats", "tokens", "responses", "same first choice")
-    return Figure(chart, columns, rows, source_line(found, "/problems", "responses", BY_RESPONSE), WORDS[kind])
+    columns = (
+        "model", "positions", "reverse KL, nats", "forward KL, nats", "tokens", "responses", "same first choice", "overlap of the top 8",
+        "|Δ log p| of the sampled token",
+    )  # fmt: skip
+    return Figure(
+        chart,
+        *without_empty(columns, rows),
+        source_line(found, "/problems", "responses", BY_RESPONSE),
+        PAPER if gap else WORDS[kind],
+    )
 
 
-def _line(found: Found, c: int, shift: float) -> charts.Line:
+def _line(found: Found, c: int, shift: float, gap: bool) -> charts.Line:
     curve, longest = found.record.curves[c], found.record.max_new_tokens
     ends = edges(curve.bins, longest)
     marks = []
     for j, b in enumerate(curve.bins):
         middle = ends[j] + (0.5 + shift) * (ends[j + 1] - ends[j])
-        few = ", few responses" if getattr(b, "few", False) else ""
+        few = ", few responses" if b.few else ""
         tip = f"{curve.model}, {positions(b)}: {spoken(b.reverse_kl, 'nats')} nats, {b.tokens} tokens of {b.responses} responses{few}"
-        e = b.reverse_kl
-        marks.append(
-            charts.Point(middle, e.value, e.low, e.high, tip, where(found, f"/curves/{c}/bins/{j}/reverse_kl/value"))
-        )
+        e, at = b.reverse_kl, f"/curves/{c}/bins/{j}"
+        if not gap:
+            source = where(found, f"{at}/reverse_kl/value")
+            marks.append(charts.Point(middle, e.value, e.low, e.high, tip, source, b.few))
+        elif b.sampled_gap is not None:
+            source, tip = where(found, f"{at}/sampled_gap"), f"{tip}, |Δ log p| {nats(b.sampled_gap)}"
+            marks.append(charts.Point(middle, b.sampled_gap, tip=tip, source=source, faint=b.few))
     after = curve.model == "after"
     return charts.Line(f"{curve.model} training", "c1" if after else "c6", marks, "whiskers", shape=int(after))
 
@@ -87,11 +104,12 @@ def positions(b: PositionBin) -> str:
 
 def _row(found: Found, c: int, j: int, b: PositionBin) -> tuple[Any, ...]:
     at = f"/curves/{c}/bins/{j}"
-    mark = " (few)" if getattr(b, "few", False) else ""
+    mark = " (few)" if b.few else ""
     return (
         found.record.curves[c].model, positions(b) + mark, estimate(found, f"{at}/reverse_kl", "nats"),
         estimate(found, f"{at}/forward_kl", "nats"), datum(found, f"{at}/tokens", "count"),
         datum(found, f"{at}/responses", "count"), datum(found, f"{at}/agreement"),
+        datum(found, f"{at}/top_k_overlap"), datum(found, f"{at}/sampled_gap", "nats"),
     )  # fmt: skip
 
 
@@ -103,7 +121,7 @@ def _counts(found: Found) -> Table | None:
     most = max(curves, key=lambda item: len(item[1].bins))[1].bins
     rows = [
         (
-            positions(b) + (" *" if any(len(k.bins) > j and getattr(k.bins[j], "few", False) for _, k in curves) else ""),
+            positions(b) + (" *" if any(len(k.bins) > j and k.bins[j].few for _, k in curves) else ""),
             *(
                 Markup("{} in {}").format(
                     datum(found, f"/curves/{c}/bins/{j}/tokens", "count"), datum(found, f"/curves/{c}/bins/{j}/responses", "count")
@@ -113,13 +131,17 @@ def _counts(found: Found) -> Table | None:
         )
         for j, b in enumerate(most)
     ]  # fmt: skip
-    few = any(getattr(b, "few", False) for _, curve in curves for b in curve.bins)
+    few = any(b.few for _, curve in curves for b in curve.bins)
     columns = ("positions", *(f"{curve.model}, {curve.trajectories}" for _, curve in curves))
     return Table(
         columns,
         rows,
         "Tokens, and the responses that they come from",
-        ("* Few responses: read with care.",) if few else (),
+        (
+            "* Few responses: whoever is left is no fair sample, so no trend should be read into it. Such points are hollow.",
+        )
+        if few
+        else (),
     )
 
 
@@ -134,18 +156,25 @@ def _changes(found: Found) -> list[tuple[str, Any, str]]:
     return said
 
 
-def _shares(found: Found) -> list[tuple[str, Markup]]:
-    """Fields of newer records, where they are."""
+def _shares(found: Found) -> list[Markup]:
+    """Where the untrained student's divergence lies."""
     said = []
-    for name, words, form in (
-        ("share_first", "of all divergence of the untrained student lies inside the window", "pct"),
-        ("first_to_rest", "times as much divergence a token inside the window as beyond it", "times"),
-    ):
-        value = getattr(found.record, name, None)
-        if isinstance(value, int | float):
-            said.append((words, datum(found, f"/{name}", form)))
-        elif value is not None and hasattr(value, "low"):
-            said.append((words, estimate(found, f"/{name}", form)))
+    shares = found.record.share_first
+    if shares:
+        cells = Markup(", ").join(
+            Markup("{} in the first {}").format(datum(found, f"/share_first/{k}"), k) for k in shares
+        )
+        said.append(
+            Markup(
+                "Of the untrained student's summed divergence lies {} positions (published: 43.9% in the first 100)."
+            ).format(cells)
+        )
+    if found.record.first_to_rest is not None:
+        said.append(
+            Markup(
+                "A position inside the window diverges {} as much as a later one (published: 2.8 and 2.5 worked, 1.15 did not)."
+            ).format(datum(found, "/first_to_rest", "times"))
+        )
     return said
 
 

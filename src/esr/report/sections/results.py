@@ -7,10 +7,10 @@ from typing import Any
 from markupsafe import Markup
 
 from esr.report.data import Data, Found, Run, name_of, order
-from esr.report.figure import Table
+from esr.report.figure import Table, without_empty
 from esr.report.format import datum, derived, estimate, lookup
+from esr.report.pairs import gained
 from esr.report.section import Section
-from esr.report.sections.summary import gained, rule
 
 TITLE = "Results"
 LENGTHS = ("p10", "p50", "p90", "mean")
@@ -42,13 +42,14 @@ def _arms(study: Found) -> Table:
         at = f"/arms/{i}"
         rows.append((
             arm.name, datum(study, f"{at}/n", "count"), estimate(study, f"{at}/avg"), estimate(study, f"{at}/gain", "points"),
-            estimate(study, f"{at}/difference", "points"), estimate(study, f"{at}/to_teacher", "points"),
+            _difference(study, i), estimate(study, f"{at}/to_teacher", "points"),
             Markup(" ").join(Markup('<span class="mark-word">{}</span>').format(mark) for mark in arm.marks),
             estimate(study, f"{at}/before"), estimate(study, f"{at}/teacher"), datum(study, f"{at}/steps", "count"),
             datum(study, f"{at}/seconds", "seconds"), f"{arm.student} ← {arm.teacher_model}",
         ))  # fmt: skip
+    against = "against its reference" if "," in study.record.reference else f"against {study.record.reference}"
     columns: tuple[str, ...] = (
-        "arm", "N", "accuracy", "gain", f"against {study.record.reference}", "against the teacher", "marks", "untrained", "teacher",
+        "arm", "N", "accuracy", "gain", against, "against the teacher", "marks", "untrained", "teacher",
         "steps", "training time", "pair",
     )  # fmt: skip
     reading = (
@@ -59,6 +60,14 @@ def _arms(study: Found) -> Table:
     if one_pair:
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     return Table(columns, rows, f"Study {study.record.name}: {study.record.question}", (reading,))
+
+
+def _difference(study: Found, i: int) -> Markup:
+    """An arm against its reference, which is named where a study has several."""
+    shown = estimate(study, f"/arms/{i}/difference", "points")
+    arm = study.record.arms[i]
+    named = "," in study.record.reference and arm.difference is not None
+    return Markup("{} to {}").format(shown, arm.reference) if named else shown
 
 
 def _seeds(study: Found) -> Table:
@@ -111,7 +120,7 @@ def _evaluations(run: Run, evaluations: list[Found]) -> Table:
     change = gained(run)
     rows = []
     for found in evaluations:
-        paired = derived(change, "points", rule(run)) if change and found.record.name == run.last else ""
+        paired = derived(change.value, "points", change.rule) if change and found.record.name == run.last else ""
         rows.append((
             name_of(found), estimate(found, "/avg"), paired, estimate(found, "/avg_first"), estimate(found, "/avg_any"),
             estimate(found, "/maj"), estimate(found, "/pass_at_k"), estimate(found, "/finish_rate"), estimate(found, "/avg_given_finish"),
@@ -130,13 +139,7 @@ def _evaluations(run: Run, evaluations: list[Found]) -> Table:
         run.label, datum(first, "/problems", "count"), datum(first, "/samples", "count"),
         Markup(", at most {} tokens").format(datum(first, "/settings/max_new_tokens", "count")) if isinstance(cap, int) else "",
     )  # fmt: skip
-    return Table(*_without_empty(columns, rows), f"Run {run.label}, N = {run.config.rollout.max_new_tokens}", (note,))
-
-
-def _without_empty(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> tuple[list[str], list[list[Any]]]:
-    """Without the columns in which no row has a number."""
-    kept = [c for c in range(len(columns)) if any("<data" in str(row[c]) or c == 0 for row in rows)]
-    return [columns[c] for c in kept], [[row[c] for c in kept] for row in rows]
+    return Table(*without_empty(columns, rows), f"Run {run.label}, N = {run.config.rollout.max_new_tokens}", (note,))
 
 
 def _lengths(found: Found) -> Table:

@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from esr.report import charts
-from esr.report.arms import selection_of, selections
+from esr.report.arms import selection_of, selections, stops_early
 from esr.report.data import Data, Found
 from esr.report.figure import BY_RESPONSE, BY_SEED_AND_PROBLEM, Figure, Table, source_line
 from esr.report.format import datum, estimate, pct, round_pct, spoken, where
@@ -94,31 +94,37 @@ def _tokens(found: Found) -> Table:
 def _against(shares: Found, study: Found) -> Figure:
     """Accuracy after training against the share of KL kept."""
     kept = {s.by: (i, s) for i, s in enumerate(shares.record.selections)}
-    pairs = [(a, selection_of(study.record, study.record.arms[a])) for a in selections(study.record)]
-    marks = [
-        charts.Point(
-            1.0 if by == "all" else kept[by][1].share_of_kl.value, e.value, e.low, e.high, f"{WORDS[by]}: {spoken(e)}",
+    arms = {a: study.record.arms[a] for a in selections(study.record)}
+    early = {a for a, arm in arms.items() if stops_early(study.record, arm)}
+    by = {a: "first" if a in early else selection_of(study.record, arm) for a, arm in arms.items()}
+    named = {a: f"ESR, N = {arm.n}" if a in early else WORDS[by[a]] for a, arm in arms.items()}
+    marks = {
+        a: charts.Point(
+            1.0 if by[a] == "all" else kept[by[a]][1].share_of_kl.value, e.value, e.low, e.high, f"{named[a]}: {spoken(e)}",
             where(study, f"/arms/{a}/avg/value"),
         )
-        for a, by in pairs if (e := study.record.arms[a].avg) is not None and (by in kept or by == "all")
-    ]  # fmt: skip
+        for a, arm in arms.items() if (e := arm.avg) is not None and (by[a] in kept or by[a] == "all")
+    }  # fmt: skip
     ghosts = [
-        charts.Point(x, y, tip=f"published, {WORDS[by]}: {pct(y)} at {pct(x)} of KL")
-        for by, (x, y) in PUBLISHED.items()
+        charts.Point(x, y, tip=f"published, {WORDS[name]}: {pct(y)} at {pct(x)} of KL")
+        for name, (x, y) in PUBLISHED.items()
     ]
     lines = [
-        charts.Line("one selection each", "c1", marks, "whiskers", join=False, size=5),
+        charts.Line("one selection each", "c1", list(marks.values()), "whiskers", join=False, size=5),
         charts.Line("published: MATH-500, K = 100, one seed", "ghost-line", ghosts, "none", join=False, ghost=True),
     ]  # fmt: skip
     low, high = span(charts.heights(lines), 0, 1)
     x = Axis("share of the summed KL that is kept", 0, 1.04, round_pct, (0, 0.25, 0.5, 0.75, 1))
-    labels = [(WORDS[by], p) for (_, by), p in zip([q for q in pairs if q[1] in kept or q[1] == "all"], marks)]
+    labels = [(named[a], point) for a, point in marks.items()]
     chart = charts.plot(
         "Accuracy against share of KL kept", lines, x, Axis("accuracy at the end", low, high, round_pct), names=labels
     )
     rows = [
-        (WORDS[by], datum(shares, f"/selections/{kept[by][0]}/share_of_kl/value") if by in kept else "all", *_scores(study, a))
-        for a, by in pairs
+        (
+            named[a], datum(shares, f"/selections/{kept[by[a]][0]}/share_of_kl/value") if by[a] in kept else "all",
+            *_scores(study, a),
+        )
+        for a in arms
     ]  # fmt: skip
     columns = ("selection", "share of KL kept", "accuracy, pooled", "against the reference, points")
     source = source_line(study, "/problems", "problems", BY_SEED_AND_PROBLEM, f", and {shares.source}")

@@ -4,11 +4,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esr import intervals
 from esr.report import charts
-from esr.report.arms import MARGIN, Contest, contest
+from esr.report.arms import MARGIN, Contest, contests
 from esr.report.data import Data, Run
-from esr.report.format import datum, derived, estimate, points, ratio, round_pct, spoken, where
+from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, spoken, where
+from esr.report.pairs import Pair, gained, rivals
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.results import Estimate
@@ -27,10 +27,11 @@ Row = tuple[str, str, Any, Estimate | None, str]
 
 def view(data: Data) -> Section:
     """From the first study that compares lengths, or else from the first run."""
-    match = contest(data)
-    context = _of_study(match) if match else _of_run(data.runs[0]) if data.runs else _of_arms(data)
+    matches = contests(data)
+    context = _of_study(matches[0]) if matches else _of_run(data) if data.runs else _of_arms(data)
     context["numbers"] = [(name, colour, cell) for name, colour, cell, _, _ in context["rows"]]
     context["strip"] = strip(context["rows"])
+    context["others"] = [_other(match) for match in matches[1:]]
     return Section("summary", "Summary", "summary.html", {**context, "rules": RULES, "advice": advice(data)})
 
 
@@ -49,7 +50,7 @@ def strip(rows: list[Row]) -> charts.Chart | None:
 def _of_study(match: Contest) -> dict[str, Any]:
     study, (early, full) = match.study, match.arms
     where_to = {"early": f"/arms/{match.early}", "full": f"/arms/{match.full}"}
-    longest = "full rollouts" if "full" in full.name.lower() else "the longest rollouts"
+    longest = longest_of(match)
 
     def row(name: str, colour: str, pointer: str, value: Estimate | None) -> Row:
         return name, colour, estimate(study, pointer), value, where(study, f"{pointer}/value")
@@ -78,28 +79,44 @@ def _of_study(match: Contest) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def longest_of(match: Contest) -> str:
+    """What the arm with the longer rollouts is called."""
+    return "full rollouts" if "full" in match.arms[1].name.lower() else "the longest rollouts"
+
+
+def _other(match: Contest) -> tuple[str, Markup]:
+    """A further comparison on the page: its pair, and its verdict."""
+    arm, study = match.arms[0], match.study.record
+    return f"{study.name}, {arm.student} ← {arm.teacher_model}", verdict(match, longest_of(match))
+
+
 def verdict(match: Contest, longest: str) -> Markup:
     """One sentence from intervals alone, by `RULES`; also when it is against ESR."""
     study, (early, full) = match.study, match.arms
-    lead = Markup("Stopping rollouts after <b>N = {}</b> tokens ").format(
-        datum(study, f"/arms/{match.early}/n", "count")
-    )
+    n = datum(study, f"/arms/{match.early}/n", "count")
     if early.avg is None or full.avg is None:
-        return lead + "cannot be judged: one of the two arms has no result."
+        return Markup(
+            "Stopping rollouts after <b>N = {}</b> tokens cannot be judged: one of the two arms has no result."
+        ).format(n)
     if match.difference:
         gap = early.difference
         assert gap is not None
         shown = estimate(study, match.difference, "points", unit=" points")
         low, high = gap.low, gap.high
     else:
-        shown = Markup("{} against {}").format(
-            estimate(study, f"/arms/{match.early}/avg"), estimate(study, f"/arms/{match.full}/avg")
-        )
+        sides = (estimate(study, f"/arms/{i}/avg") for i in (match.early, match.full))
+        shown = Markup("{} against {}").format(*sides)
         low, high = early.avg.low - full.avg.high, early.avg.high - full.avg.low
-    cost = ratio(
-        study, f"/arms/{match.early}/seconds_per_step", study, f"/arms/{match.full}/seconds_per_step"
-    )  # fmt: skip
-    price = Markup(", at {} its time a step").format(cost)
+    cost = ratio(study, f"/arms/{match.early}/seconds_per_step", study, f"/arms/{match.full}/seconds_per_step")
+    gain = estimate(study, f"/arms/{match.early}/gain", "points", unit=" points")
+    return judged(n, longest, shown, (low, high), cost) + _gain(gain, early.gain)
+
+
+def judged(n: Markup, longest: str, shown: Markup, interval: tuple[float, float], cost: Markup) -> Markup:
+    """Early stopping against longer rollouts, from the interval of the difference."""
+    low, high = interval
+    lead = Markup("Stopping rollouts after <b>N = {}</b> tokens ").format(n)
+    price = Markup(", at {} its time a step").format(cost) if "<data" in cost else ""
     if low > 0:
         said = Markup("is better than {} here: {}{}").format(longest, shown, price)
     elif high < 0:
@@ -107,16 +124,18 @@ def verdict(match: Contest, longest: str) -> Markup:
     elif low > -MARGIN:
         said = Markup("is no worse than {} here: {}{}").format(longest, shown, price)
     else:
-        said = Markup("and {} are not told apart: {}, so a loss of up to {} points is possible;{}").format(
-            longest, shown, points(-low).lstrip("+"), Markup(" it takes {} the time a step").format(cost)
+        said = Markup("and {} are not told apart: {}, so a loss of up to {} points is possible{}").format(
+            longest,
+            shown,
+            points(-low).lstrip("+"),
+            Markup("; it takes {} the time a step").format(cost) if price else "",
         )
-    return lead + said + Markup(". ") + _gain(study, f"/arms/{match.early}/gain", early.gain)
+    return lead + said + Markup(". ")
 
 
-def _gain(study: Any, pointer: str, gain: Estimate | None) -> Markup:
+def _gain(shown: Markup, gain: Estimate | None) -> Markup:
     if gain is None:
         return Markup("")
-    shown = estimate(study, pointer, "points", unit=" points")
     if gain.low > 0:
         return Markup("Over the untrained student: {}.").format(shown)
     if gain.high < 0:
@@ -124,53 +143,52 @@ def _gain(study: Any, pointer: str, gain: Estimate | None) -> Markup:
     return Markup("No gain over the untrained student is certain: {}.").format(shown)
 
 
-def _of_run(run: Run) -> dict[str, Any]:
+def _of_run(data: Data) -> dict[str, Any]:
+    """The first run, beside the run with longer rollouts if there is one to compare it with."""
+    run, rival, change = data.runs[0], rivals(data), gained(data.runs[0])
     config, n = run.config, run.config.rollout.max_new_tokens
-    rows: list[Row] = []
-    for model, name, colour in (
-        ("before", "untrained student", "c6"), ("after", f"trained, N = {n}", "c1"), ("teacher", "teacher", "c3"),
-    ):  # fmt: skip
-        found = run.evaluation(model)
-        if found:
-            rows.append((name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value")))
-    change = gained(run)
-    if change is not None:
-        rows.insert(2, ("change", "c1", derived(change, "points", rule(run)), change, ""))
-    done = f"{len(run.metrics)} of {config.optim.steps}"
+    rows = [_row(run, "before", "untrained student", "c6"), _row(run, "after", f"trained, N = {n}", "c1")]
+    if rival:
+        rows.append(_row(rival[1], "after", f"trained, N = {rival[1].config.rollout.max_new_tokens}", "c2"))
+    elif change is not None:
+        rows.append(("change", "c1", derived(change.value, "points", change.rule, unit=" points"), change.value, ""))
+    rows.append(_row(run, "teacher", "teacher", "c3"))
+    costs = [
+        (name, ratio_of_means(run.rows, rival[1].rows, key))
+        for name, key in (("seconds a step", "time/step"), ("tokens generated", "tokens/generated"),
+                          ("peak memory of a step", "memory/peak_gib"))
+    ] if rival else []  # fmt: skip
+    versus = f"N = {rival[1].config.rollout.max_new_tokens}" if rival else ""
+    said = _rival_verdict(*rival, change) if rival else _run_verdict(run, change)
     return {
-        "verdict": _run_verdict(run, change), "rows": rows, "costs": [], "versus": "",
+        "verdict": said, "rows": [row for row in rows if row is not None], "costs": costs, "versus": versus,
         "facts": [
             ("student", config.student.model), ("teacher", config.teacher.model),
-            ("task", config.eval.source if config.eval else config.data.source), ("steps", done), ("seed", config.run.seed),
+            ("task", config.eval.source if config.eval else config.data.source),
+            ("steps", Markup("{} of {}").format(len(run.metrics), datum(run.settings, "/optim/steps", "count"))),
+            ("seed", datum(run.settings, "/run/seed", "plain")),
         ],
-        "source": f"{run.label}/evals · accuracy avg@k by the last answer · 95% interval clustered by problem, change paired by problem",
+        "source": f"{run.label}/evals · accuracy avg@k by the last answer · 95% interval clustered by problem, changes paired by problem",
     }  # fmt: skip
 
 
-def gained(run: Run) -> Estimate | None:
-    """After minus before, paired by problem; None without both."""
-    before, after = run.evaluation("before"), run.evaluation("after")
-    if not before or not after:
-        return None
-    sides = [grades(run, found.record.name) for found in (after, before)]
-    return intervals.paired_difference(*sides) if set(sides[0]) & set(sides[1]) else None
+def _row(run: Run, model: str, name: str, colour: str) -> Row | None:
+    found = run.evaluation(model)
+    return (name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value")) if found else None
 
 
-def grades(run: Run, name: str) -> dict[str, list[float]]:
-    """Grades of the responses to each problem."""
-    groups: dict[str, list[float]] = {}
-    for sample in run.responses(name):
-        if sample.grade.last is not None:
-            groups.setdefault(sample.problem, []).append(float(sample.grade.last))
-    return groups
+def _rival_verdict(run: Run, other: Run, pair: Pair, change: Pair | None) -> Markup:
+    n = datum(run.settings, "/rollout/max_new_tokens", "count")
+    longer = f"rollouts of up to {other.config.rollout.max_new_tokens}"
+    shown = derived(pair.value, "points", pair.rule, unit=" points")
+    said = judged(
+        n, longer, shown, (pair.value.low, pair.value.high), ratio_of_means(run.rows, other.rows, "time/step")
+    )
+    gain = derived(change.value, "points", change.rule, unit=" points") if change else Markup("")
+    return said + _gain(gain, change.value if change else None) + " One seed each."
 
 
-def rule(run: Run) -> str:
-    """How the paired change is computed, for `data-derived`."""
-    return f"paired_difference {run.label}/evals/{run.last}.jsonl {run.label}/evals/step-000000.jsonl"
-
-
-def _run_verdict(run: Run, change: Estimate | None) -> Markup:
+def _run_verdict(run: Run, change: Pair | None) -> Markup:
     n = run.config.rollout.max_new_tokens
     if not run.complete and change is None:
         return Markup("Training with <b>N = {}</b> is going on: {} of {} steps are done.").format(
@@ -178,11 +196,11 @@ def _run_verdict(run: Run, change: Estimate | None) -> Markup:
         )
     if change is None:
         return Markup("Trained with <b>N = {}</b>; there is no evaluation before and after, so no verdict.").format(n)
-    shown = derived(change, "points", rule(run), unit=" points")
+    shown = derived(change.value, "points", change.rule, unit=" points")
     tail = " Whether full rollouts would have done as well takes a study that compares them."
-    if change.low > 0:
+    if change.value.low > 0:
         return Markup("Training with <b>N = {}</b> raised accuracy: {}.").format(n, shown) + tail
-    if change.high < 0:
+    if change.value.high < 0:
         return Markup("Training with <b>N = {}</b> made the student <em>worse</em>: {}.").format(n, shown) + tail
     return Markup("Training with <b>N = {}</b> made no certain difference: {}.").format(n, shown) + tail
 
@@ -208,7 +226,7 @@ def advice(data: Data) -> Markup | None:
     if r.n is None:
         said = Markup("The teacher loses already after the shortest measured prefix of the student")
     else:
-        said = Markup("The teacher shows no loss after up to {} tokens of the student").format(
+        said = Markup("No loss of the teacher was found after up to {} tokens of the student").format(
             datum(found, "/recommendation/n", "count")
         )
     if r.at_most is not None:

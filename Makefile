@@ -18,9 +18,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: setup ## The SmolLM2 example at a quick setting: make the pair, train with ESR, compare before and after
-	$(BIN)/python examples/smollm2/make_models.py
-	$(BIN)/esr train examples/smollm2/esr.yaml optim.steps=6 eval.limit=12 eval.samples=1 run.dir=runs/demo
+demo: setup ## ESR against full rollouts on the lab's tiny pair, every analysis, one page (minutes, offline)
+	$(BIN)/esr demo
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest

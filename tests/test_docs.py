@@ -7,16 +7,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import save_model
 from esr.cli.main import run as esr
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["optim.steps=2", "rollout.prompts_per_step=2", "rollout.max_new_tokens=6", "data.max_prompt_tokens=4000"]
-SMALL_EVAL = ["eval.limit=2", "eval.samples=1", "eval.max_new_tokens=6"]
+SMALL_EVAL = ["eval.limit=2", "eval.samples=1", "eval.max_new_tokens=60"]
 OPTIONS = {
     "train": [*SMALL, *SMALL_EVAL],
-    "analyze": ["--problems", "2", "--max-new-tokens", "8"],
+    "analyze decay": ["--problems", "2", "--samples", "1"],
+    "analyze profile": ["--problems", "2", "--max-new-tokens", "8"],
+    "analyze rollouts": ["--count", "1"],
+    "study": [],
+    "report": [],
     "eval": [],
     "config": [],
     "lab": [],
@@ -30,12 +35,23 @@ def readme_commands() -> list[str]:
     return [line for line in lines if line]
 
 
+def tiny_study() -> dict:
+    """Stands in for a shipped study: one arm, one step."""
+    lab = yaml.safe_load((ROOT / "examples" / "lab.yaml").read_text())
+    lab["eval"] |= {"size": 2, "samples": 1, "max_new_tokens": 6, "teacher": False}
+    lab["optim"] |= {"steps": 1}
+    arms = {"esr": {"rollout.prompts_per_step": 2, "rollout.max_new_tokens": 6}}
+    return {"question": "?", "base": lab, "reference": "esr", "seeds": [1], "arms": arms}
+
+
 def test_every_esr_command_of_the_readme_runs(tmp_path, monkeypatch):
     """In the README's order, on tiny stand-ins for its models, with fewer steps."""
     monkeypatch.chdir(tmp_path)
     for side, seed in (("student", 1), ("teacher", 2)):
         save_model(tmp_path / "models" / "smollm2" / side, seed)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "studies" / "lab").mkdir(parents=True)
+    (tmp_path / "studies" / "lab" / "main.yaml").write_text(yaml.safe_dump(tiny_study()))
     (tmp_path / "prompts.jsonl").write_text("".join(f'{{"question": "what is {i}?"}}\n' for i in range(4)))
     (tmp_path / "math.jsonl").write_text('{"question": "what is 7 * 6?", "answer": "42"}\n' * 2)
     mine = re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
@@ -47,9 +63,9 @@ def test_every_esr_command_of_the_readme_runs(tmp_path, monkeypatch):
     for command in readme_commands():
         name, *arguments = shlex.split(command)
         if name == "esr":
-            extra = OPTIONS[arguments[0]]
-            assert esr([*arguments, *extra]) == 0, command
-            ran.append(arguments[0])
+            key = " ".join(arguments[: 2 if arguments[0] == "analyze" else 1])
+            assert esr([*arguments, *OPTIONS[key]]) == 0, command
+            ran.append(key)
     assert set(ran) == set(OPTIONS)
 
 

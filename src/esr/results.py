@@ -1,8 +1,9 @@
 """The records that reach the disk, each with a format version. No torch here."""
 
+import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 FORMAT_VERSION = 1
 
@@ -35,6 +36,12 @@ class Estimate(Record):
     high: float
     n: int
     """Independent units behind the interval (problems, not samples)."""
+
+    @field_validator("low", "high", mode="before")
+    @classmethod
+    def _without_end(cls, value: Any, info: ValidationInfo) -> Any:
+        """JSON has no infinity: an end that was written as null is none."""
+        return (-math.inf if info.field_name == "low" else math.inf) if value is None else value
 
 
 class Grade(Record):

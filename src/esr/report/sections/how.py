@@ -1,5 +1,6 @@
 """How the method works: the way of the data, the loss with its shapes, and the window of training in a real rollout."""
 
+import math
 from typing import Any
 
 from markupsafe import Markup
@@ -43,7 +44,7 @@ def choose(rollouts: list[RolloutView], n: int) -> int | None:
 def share(tokens: list[TokenView], n: int) -> float | None:
     """Share of the summed reverse KL that lies in the first n tokens; None if there is none at all."""
     total = sum(t.reverse_kl for t in tokens)
-    return sum(t.reverse_kl for t in tokens[:n]) / total if total > 0 else None
+    return sum(t.reverse_kl for t in tokens[:n]) / total if 0 < total < math.inf else None
 
 
 def _sizes(run: Run) -> dict[str, Any]:

@@ -62,6 +62,13 @@ CASES: list[tuple[str, list[str]]] = [
     ("An evaluation of nobody", ["eval", "c.yaml", "eval.source=q.jsonl", "--who", "first"]),
     ("An evaluation of a run without checkpoints", ["eval", "c.yaml", "eval.source=q.jsonl"]),
     ("An export of something that is no run", ["export", "empty", "out"]),
+    ("An analysis of something that is no run", ["analyze", "decay", "empty"]),
+    ("An analysis of two models without a task", ["analyze", "selection", "./student", "./teacher"]),
+    ("An analysis that grades, without an evaluation task", ["analyze", "decay", "c.yaml"]),
+    ("An analysis of training, without training", ["analyze", "prefix-swap", "c.yaml"]),
+    ("A study without arms", ["study", "no_arms.yaml"]),
+    ("A study with a misspelt key in an arm", ["study", "typo.yaml"]),
+    ("A report of something that is neither run nor study", ["report", "empty"]),
 ]
 
 
@@ -83,6 +90,9 @@ def build(home: Path) -> None:
     }  # fmt: skip
     (home / "c.yaml").write_text(yaml.safe_dump(tree))
     (home / "no_teacher.yaml").write_text(yaml.safe_dump({k: v for k, v in tree.items() if k != "teacher"}))
+    study = {"question": "?", "base": "c.yaml", "reference": "a", "arms": {"a": {"optim.step": 3}}}
+    (home / "typo.yaml").write_text(yaml.safe_dump(study))
+    (home / "no_arms.yaml").write_text(yaml.safe_dump({k: v for k, v in study.items() if k != "arms"}))
     (home / "broken.yaml").write_text("student: {model: x\nteacher: [")
     (home / "list.yaml").write_text("- student\n- teacher\n")
     (home / "prompts.jsonl").write_text(

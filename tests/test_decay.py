@@ -262,7 +262,7 @@ def test_the_command_writes_its_record_and_prints_tables(pair_dir, tmp_path, mon
     }  # fmt: skip
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
     assert esr(["analyze", "decay", "c.yaml", "--lengths", "2,4", "--samples", "1"]) == 0
-    record = read_record(tmp_path / "r" / "analysis" / "decay.json", Decay)
+    record = read_record(tmp_path / "r-pair" / "analysis" / "decay.json", Decay)
     assert (record.problems, record.samples, len(record.series)) == (2, 1, 5)
     assert set(record.models) == {"student", "teacher"}
     assert "For comparison" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import peft
 import torch
@@ -51,23 +52,36 @@ class Subject:
         return self.after
 
 
-def open_subject(target: str, teacher: str | None, task: str | None, step: int | None = None) -> Subject:
+def open_subject(
+    target: str,
+    teacher: str | None,
+    task: str | None,
+    step: int | None = None,
+    needs: Literal["", "eval", "training"] = "",
+) -> Subject:
     """Load what an analysis is about.
 
     `target` is a run directory or a config file; or, with `teacher` given, a student's model reference, and `task` the
-    source of its problems. `step` None is a run's last checkpoint.
+    source of its problems. `step` None is a run's last checkpoint. Records about a pair that was not trained go to a
+    directory of their own. Raises `UserError`, before any weights are loaded, if something is missing that the analysis
+    `needs`: an `eval` section, or a trained student.
     """
-    if teacher is not None:
-        return _untrained_subject(
-            pair_config(target, teacher, task), Path("runs") / f"{_slug(target)}--{_slug(teacher)}"
-        )
     path = Path(target)
-    if path.is_file():
+    if teacher is not None:
+        config, path = pair_config(target, teacher, task), Path("runs") / f"{_slug(target)}--{_slug(teacher)}"
+    elif path.is_file():
         config = configfile.load(path, [])
-        return _untrained_subject(config, Path(config.run.dir or Path("runs") / path.stem))
-    run = open_run(path)
-    config = run.config()
+        path = Path(f"{config.run.dir or Path('runs') / path.stem}-pair")
+    else:
+        config = open_run(path).config()
+    if needs == "eval" and config.eval is None:
+        raise UserError(
+            f"{target}: this analysis grades responses, so it needs an `eval` section in the configuration."
+        )
+    run = RunDir(path)
     if not run.checkpoints():
+        if needs == "training":
+            raise UserError(f"{target} has no trained student; name a run directory with a checkpoint.")
         return _untrained_subject(config, path)
     saved = find_checkpoint(run, step)
     pair = open_pair(config)

@@ -42,7 +42,7 @@ def decay(
     from esr.analysis import decay as analysis
     from esr.analysis.open import graded, open_subject, parts
 
-    subject = open_subject(target, teacher, task, step)
+    subject = open_subject(target, teacher, task, step, needs="eval")
     tasks, source, settings = graded(subject.config, problems or (40 if quick else 200))
     measured = chosen_lengths(lengths, way, quick, settings.max_new_tokens)
     samples = samples or (2 if quick else 4)

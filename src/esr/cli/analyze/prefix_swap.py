@@ -27,7 +27,7 @@ def prefix_swap(
     from esr.analysis import prefix_swap as analysis
     from esr.analysis.open import graded, open_subject, parts
 
-    subject = open_subject(target, None, None, step)
+    subject = open_subject(target, None, None, step, needs="training")
     after = subject.trained("the prefix swap needs one that was trained.")
     tasks, source, settings = graded(subject.config, problems or (40 if quick else 200))
     n, samples = n or subject.config.rollout.max_new_tokens, samples or (2 if quick else 4)

@@ -29,7 +29,7 @@ def rollouts(
     from esr.analysis import rollouts as analysis
     from esr.analysis.open import graded, open_subject
 
-    subject = open_subject(target, teacher, task, step)
+    subject = open_subject(target, teacher, task, step, needs="eval")
     wanted = count or (6 if quick else 12)
     problems, source, _ = graded(subject.config, analysis.CHOOSE_FROM * wanted)
     record = analysis.compute(subject, problems, source, wanted, subject.sampler(max_new_tokens), seed)

@@ -110,10 +110,16 @@ def claims() -> list[str]:
             f"{pct(by_part['before', 'after']['change'], '+')}; both {pct(by_part['after', 'after']['change'], '+')}",
         ])  # fmt: skip
     if selection := record("selection"):
-        for name in ("top_kl", "first"):
-            rows.append([f"the first tokens beat the same number by `{name}` on full rollouts",
-                         f"`{name}` against full: {verdict(arms(selection)[name]['difference'], 'better', 'worse')}; ESR against full: "
-                         f"{verdict(arms(selection)['esr']['difference'], 'better', 'worse')}"])  # fmt: skip
+        by = arms(selection)
+        judged = [
+            f"`{name}` {verdict(a['difference'], 'better', 'worse')}" for name, a in by.items() if a["difference"]
+        ]
+        rows.append(
+            [
+                "the first tokens beat as many others, chosen by their signal on full rollouts",
+                f"against full: {'; '.join(judged)}",
+            ]
+        )
     if submode := record("submode"):
         rows.append(["students commit to secondary modes of the teacher; ESR less so", submode_words(submode)])
     if pairs:
@@ -220,7 +226,18 @@ def lab() -> list[str]:
         "test split. A verdict needs a paired 95% interval that excludes zero; there is no correction for the number of comparisons.", "",
         "### The paper's claims", "", *claims(), *models_section(),
     ]  # fmt: skip
-    for name in ("main", "main-seconds", "n-sweep", "selection", "pairs", "finetune", "tune", "tune-finetune"):
+    for name in (
+        "main",
+        "main-seconds",
+        "n-sweep",
+        "selection",
+        "selection-products",
+        "pairs",
+        "pairs-base",
+        "finetune",
+        "tune",
+        "tune-finetune",
+    ):
         if study := record(name):
             lines += study_section(study)
     if decay := record("decay"):

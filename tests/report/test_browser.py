@@ -470,6 +470,10 @@ def test_prints(opened):
     hidden = ("nav", "#theme", "#rollouts-panel", "#reader .controls", ".toy-controls")
     assert all(opened.js(f"getComputedStyle(document.querySelector('{s}')).display") == "none" for s in hidden)
     assert opened.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    opened.js("document.documentElement.removeAttribute('data-theme')")
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    opened.call("Emulation.setEmulatedMedia", media="print", features=dark)
+    assert opened.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
 def test_hostile_text_never_runs(browser, tmp_path):

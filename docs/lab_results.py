@@ -231,7 +231,7 @@ def lab() -> list[str]:
         "main-seconds",
         "n-sweep",
         "selection",
-        "selection-products",
+        "selection-more",
         "pairs",
         "pairs-base",
         "finetune",

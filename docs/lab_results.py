@@ -63,7 +63,10 @@ def arm_row(a: Json) -> list[str]:
 
     tokens = sum(s["tokens"]["p50"] for s in good) / len(good) if good else 0
     against = f"{pct(a['difference'], '+')} ({a['reference']})" if a["difference"] else "-"
-    each = " / ".join("failed" if s["error"] else f"{100 * s['avg']['value']:.1f}" for s in a["seeds"])
+    each = " / ".join(
+        ("-" if s["error"] == "not run yet" else "failed") if s["error"] else f"{100 * s['avg']['value']:.1f}"
+        for s in a["seeds"]
+    )
     return [
         a["name"], str(a["n"]), pct(a["avg"]), against, pct(a["gain"], "+"), each, mean("strategy_rate"), mean("finish_rate"),
         f"{tokens:.0f}", f"{a['seconds_per_step']:.2f}", ", ".join(a["marks"]),

@@ -199,6 +199,9 @@ class CurvePoint(Record):
     avg: Estimate
 
 
+NOT_RUN = "not run yet"
+
+
 class ArmSeed(Record):
     """One run of a study."""
 

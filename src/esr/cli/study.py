@@ -8,7 +8,7 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.console import duration, say
-from esr.results import Arm, Study
+from esr.results import NOT_RUN, ArmSeed, Study
 from esr.rundir import RunDir, writable, write_json
 
 
@@ -20,7 +20,9 @@ def study(
         int, typer.Option(min=1, help="Runs at once; the processor's cores are dealt out to them.")
     ] = 1,
     record: Annotated[Path | None, typer.Option(help="Write the record here too, besides `RUNS/study.json`.")] = None,
-    table_only: Annotated[bool, typer.Option("--table", help="Run nothing; show what is there.")] = False,
+    table_only: Annotated[
+        bool, typer.Option("--table", help="Run nothing, write nothing; show what is there.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Run arms x seeds and compare them. The same command again goes on; finished runs are never run again.
@@ -32,63 +34,73 @@ def study(
 
     plan = plans.read(file)
     target = Path("runs") / "studies" / plan.name
-    with writable(target):
-        target.mkdir(parents=True, exist_ok=True)
-    with RunDir(target).locked():
-        failed = {} if table_only else work.carry_out(plan, parallel)
-        outcome = result.record(plan, failed, f"esr study {file}")
-        for path in (target / "study.json", *([record] if record else [])):
-            with writable(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_json(path, outcome.model_dump())
+    command = f"esr study {file}"
+    if table_only:
+        outcome, failed = result.record(plan, {}, command), {}
+    else:
+        with writable(target):
+            target.mkdir(parents=True, exist_ok=True)
+        with RunDir(target).locked():
+            keep = lambda failed: save(result.record(plan, failed, command), target / "study.json")  # noqa: E731
+            failed = work.carry_out(plan, parallel, keep)
+            outcome = result.record(plan, failed, command)
+            for path in (target / "study.json", *([record] if record else [])):
+                save(outcome, path)
     if json:
         show.emit(outcome.model_dump())
     else:
         study_table(outcome)
-        show.out.print(f"Record: {target / 'study.json'}", markup=False, soft_wrap=True)
+        if not table_only:
+            show.out.print(f"Record: {target / 'study.json'}", markup=False, soft_wrap=True)
     if failed:
         say(f"{len(failed)} runs failed; the same command tries them again.")
         raise typer.Exit(1)
 
 
+def save(outcome: Study, path: Path) -> None:
+    """Write the record."""
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, outcome.model_dump())
+
+
 def study_table(study: Study) -> None:
-    """One row for each arm."""
+    """Accuracies and paired differences of the arms, then what they cost."""
     seeds = ", ".join(map(str, study.seeds))
-    title = (
-        f"{study.name}: {study.question}\n{study.task}, {study.problems} problems x {study.samples} responses, seeds {seeds}; "
-        f"equal {study.rule}; percent [95% interval over problems and seeds]"
-    )
-    table = Table(title=title, title_justify="left")
-    columns = (
-        "arm",
-        "N",
-        "accuracy",
-        "against reference",
-        "against untrained",
-        "each seed",
-        "s/step",
-        "s",
-        "tokens",
-        "GiB",
-        "marks",
-    )
-    for name in columns:
-        table.add_column(name, justify="left" if name in ("arm", "marks") else "right")
-    students = {(a.student, a.teacher_model): a for a in study.arms}
-    for a in students.values():
-        for name, estimate in ((f"untrained {a.student}", a.before), (f"teacher {a.teacher_model}", a.teacher)):
-            table.add_row(name, "", show.pct(estimate), *[""] * 8)
+    show.out.print(
+        f"{study.name}: {study.question}\n{study.task}, {study.problems} problems x {study.samples} responses; seeds {seeds}; "
+        f"equal {study.rule}; percent [95% interval over problems and seeds]; references: {study.reference}",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    table = grid("arm", "N", "accuracy", "against reference", "against untrained", "each seed", "marks")
+    for a in {(a.student, a.teacher_model): a for a in study.arms}.values():
+        table.add_row(f"untrained {a.student}", "", show.pct(a.before))
+        table.add_row(f"teacher {a.teacher_model}", "", show.pct(a.teacher))
     table.add_section()
+    costs = grid("arm", "steps", "s a step", "seconds", "tokens generated", "peak GiB")
     for a in study.arms:
-        table.add_row(*row(a))
+        each = " ".join(seed_cell(s) for s in a.seeds)
+        changes = (show.pct(a.difference, sign=True), show.pct(a.gain, sign=True))
+        table.add_row(a.name, str(a.n), show.pct(a.avg), *changes, each, ", ".join(a.marks))
+        costs.add_row(
+            a.name, f"{a.steps:.0f}", f"{a.seconds_per_step:.2f}", f"{a.seconds:.0f}", f"{a.generated:,.0f}", f"{a.peak_memory_gib:.2f}"
+        )  # fmt: skip
     show.out.print(table)
+    show.out.print(costs)
     show.out.print(f"All runs together took {duration(study.seconds)}.")
 
 
-def row(arm: Arm) -> list[str]:
-    """The cells of an arm."""
-    each = " ".join("failed" if s.avg is None else f"{100 * s.avg.value:.1f}" for s in arm.seeds)
-    costs = (f"{arm.seconds_per_step:.2f}", f"{arm.seconds:.0f}", f"{arm.generated:,.0f}", f"{arm.peak_memory_gib:.2f}")
-    against = show.pct(arm.difference, sign=True) + (f" ({arm.reference})" if arm.reference else "")
-    changes = (against, show.pct(arm.gain, sign=True))
-    return [arm.name, str(arm.n), show.pct(arm.avg), *changes, each, *costs, ", ".join(arm.marks)]
+def seed_cell(seed: ArmSeed) -> str:
+    """One run's accuracy, or why there is none."""
+    if seed.avg is not None:
+        return f"{100 * seed.avg.value:.1f}"
+    return "-" if seed.error == NOT_RUN else "failed"
+
+
+def grid(*columns: str) -> Table:
+    """A table whose first and last columns are text and the others numbers."""
+    table = Table()
+    for name in columns:
+        text = name in ("arm", "marks")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text)
+    return table

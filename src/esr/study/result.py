@@ -5,7 +5,7 @@ from typing import Any
 
 from esr import intervals
 from esr.errors import UserError
-from esr.results import Arm, ArmSeed, CurvePoint, Estimate, Evaluation, Sample, Study
+from esr.results import NOT_RUN, Arm, ArmSeed, CurvePoint, Estimate, Evaluation, Sample, Study
 from esr.rundir import RunDir, environment, flatten
 from esr.study import work
 from esr.study.plan import Plan, PlannedRun
@@ -110,7 +110,7 @@ def seed_result(run: PlannedRun, failed: dict[str, str]) -> ArmSeed:
     """The numbers of one run."""
     folder = run.directory
     if not work.finished(folder):
-        why = failed.get(folder.path.name, "not run yet")
+        why = failed.get(folder.path.name, NOT_RUN)
         return ArmSeed(seed=run.seed, run=folder.path.name, error=why)
     rows, last = folder.metrics(), final(folder)
     before, teacher = folder.evaluation("step-000000"), folder.evaluation("teacher")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from esr.config import Config
@@ -31,8 +32,11 @@ class Job:
     start: float
 
 
-def carry_out(plan: Plan, parallel: int) -> dict[str, str]:
-    """Run whatever is not finished; returns one sentence for each run (by directory name) that failed."""
+def carry_out(plan: Plan, parallel: int, keep: Callable[[dict[str, str]], object]) -> dict[str, str]:
+    """Run whatever is not finished; returns one sentence for each run (by directory name) that failed.
+
+    `keep` is called with what has failed so far whenever a run has finished.
+    """
     waiting = [run for run in plan.runs if not finished(run.directory)]
     unique = list({run.directory.path: run for run in waiting}.values())
     done = len(plan.runs) - len(waiting)
@@ -53,6 +57,8 @@ def carry_out(plan: Plan, parallel: int) -> dict[str, str]:
                     if trouble:
                         failed[job.run.directory.path.name] = trouble
                         say(f"{job.run.arm}, seed {job.run.seed}: {trouble}")
+                    else:
+                        keep(failed)
                     advance()
         finally:
             for job in running:

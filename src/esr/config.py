@@ -167,6 +167,11 @@ class OptimConfig(Section):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
+    @property
+    def limited(self) -> bool:
+        """Whether tokens or seconds may end the run before its steps do."""
+        return self.max_tokens is not None or self.max_seconds is not None
+
 
 class EvalConfig(TaskConfig):
     """The evaluation before, during and after training."""

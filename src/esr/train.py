@@ -140,7 +140,8 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
             index = len(rows)
             report = step(distiller, batch_of(plan, index), index, lr_at(part * total, config.optim))
             rows.append(record(run, distiller.student, report, index + 1, config.run.samples_every, log))
-            advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens")
+            limited = f", {progress_of(rows, config.optim):.0%} of the budget" if config.optim.limited else ""
+            advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens{limited}")
             last, stop = progress_of(rows, config.optim) >= 1, bool(interrupted)
             due = config.eval and config.eval.every and (index + 1) % config.eval.every == 0 and not last
             if last or stop or due or (index + 1) % config.run.checkpoint_every == 0:

@@ -109,7 +109,9 @@ def verdict(match: Contest, longest: str) -> Markup:
         low, high = early.avg.low - full.avg.high, early.avg.high - full.avg.low
     cost = ratio(study, f"/arms/{match.early}/seconds_per_step", study, f"/arms/{match.full}/seconds_per_step")
     gain = estimate(study, f"/arms/{match.early}/gain", "points", unit=" points")
-    return judged(n, longest, shown, (low, high), cost) + _gain(gain, early.gain)
+    rule = study.record.rule
+    equal = "" if rule == "updates" else f" after equal {'training time' if rule == 'seconds' else 'generated tokens'}"
+    return judged(n, longest + equal, shown, (low, high), cost) + _gain(gain, early.gain)
 
 
 def judged(n: Markup, longest: str, shown: Markup, interval: tuple[float, float], cost: Markup) -> Markup:

@@ -16,14 +16,18 @@ from esr.report.section import Section
 PUBLISHED = ((5, 0.527), (10, 0.535), (20, 0.605), (50, 0.6665), (100, 0.6585), (150, 0.6665), (200, 0.6605))
 """MATH-500 avg@4, best of four checkpoints, one seed; full 62.35 (arXiv:2605.27028)."""
 TITLE = "Which N"
+FEWEST = 3
+"""Rollout lengths that make a sweep, the longest included."""
 
 
 def view(data: Data) -> Section:
-    """One figure for each study whose arms differ in N."""
-    figures = [_figure(found, group) for found in data.studies if (group := sweep(found.record))]
+    """One figure for each study with arms of at least `FEWEST` lengths."""
+    groups = [(found, sweep(found.record)) for found in data.studies]
+    lengths = [len({found.record.arms[i].n for i in group}) for found, group in groups]
+    figures = [_figure(*pair) for pair, several in zip(groups, lengths, strict=True) if several >= FEWEST]
     if not figures:
         return Section(
-            "sweep", TITLE, missing="No study on this page has arms that differ in rollout.max_new_tokens.",
+            "sweep", TITLE, missing=f"No study on this page has arms of {FEWEST} rollout lengths or more.",
             commands=("esr study studies/lab/n-sweep.yaml",),
         )  # fmt: skip
     return Section("sweep", TITLE, "sweep.html", {"figures": figures})

@@ -1,6 +1,7 @@
 """The lab's task: solutions check, strategies differ when precedence matters, splits never meet."""
 
 import random
+import re
 
 import pytest
 
@@ -13,6 +14,7 @@ from esr.lab.task import (
     execute,
     grade,
     is_correct,
+    make_drill,
     make_problems,
     parse_problem,
     plan_of,
@@ -150,3 +152,19 @@ def test_source_and_grader() -> None:
 def test_source_refuses(name: str, params: dict, size: int) -> None:
     with pytest.raises(UserError):
         problems(name, params, size, 0, "eval")
+
+
+def test_hard_drills_add_and_subtract_two_large_numbers_only() -> None:
+    rng = random.Random(3)
+    drill = [pair for _ in range(20) for pair in make_drill(rng, differences=1.0)]
+    for given, wanted in drill:
+        found = re.fullmatch(r"(-?\d+)([+-])(\d+)=", given)
+        assert found, given
+        left, right = int(found[1]), int(found[3])
+        assert 10 <= right <= 99
+        assert wanted == f"{left + right if found[2] == '+' else left - right}. "
+
+
+def test_drills_without_the_share_are_what_they_always_were() -> None:
+    """The shipped models were built from them: the share takes no random number when it is zero."""
+    assert make_drill(random.Random(5)) == make_drill(random.Random(5), differences=0.0)

@@ -97,8 +97,20 @@ def claims() -> list[str]:
             f"at equal training time ({seconds['arms'][0]['seconds']:.0f} s)",
             verdict(arms(seconds)["esr"]["difference"], "ESR better", "ESR worse"),
         ])  # fmt: skip
+    if sweep := record("n-sweep"):
+        reached = [f"{a['n']}: {pct(a['avg'])}" for a in sweep["arms"] if a["avg"]]
+        rows.append(["accuracy saturates at a small N", f"N = {', '.join(reached)}"])
     if decay := record("decay"):
-        rows.append(["the teacher follows the student astray (decay)", decay_words(decay)])
+        rows.append(["the teacher follows the student astray (decay)", curve_words(decay, "student", "teacher", "all")])
+        rows.append(
+            [
+                "... completing its mistakes: prefixes of wrong responses",
+                curve_words(decay, "student", "teacher", "wrong"),
+            ]
+        )
+        rows.append(["... and of right ones", curve_words(decay, "student", "teacher", "right")])
+        rows.append(["the student after the teacher's first k tokens (what ESR can hope for at N = k)",
+                     curve_words(decay, "teacher", "student", "all")])  # fmt: skip
     if profile := record("profile"):
         beyond = profile["beyond"]
         inside = f"inside the window {nats(profile['inside'], '+')} nats"
@@ -142,13 +154,12 @@ def claims() -> list[str]:
     return table(["claim", "in the lab"], rows) if rows else []
 
 
-def decay_words(decay: Json) -> str:
-    """The teacher's curve in one sentence."""
-    series = next(
-        s for s in decay["series"] if (s["prefix"], s["continued_by"], s["subset"]) == ("student", "teacher", "all")
-    )
-    parts = [f"k = {p['k']}: {pct(p['change'], '+')}" for p in series["points"] if p["change"]]
-    return f"alone {pct(series['points'][0]['avg'])}; change after student prefixes of {', '.join(parts)}"
+def curve_words(decay: Json, prefix: str, continued_by: str, subset: str) -> str:
+    """One series in one sentence."""
+    key = (prefix, continued_by, subset)
+    series = next(s for s in decay["series"] if (s["prefix"], s["continued_by"], s["subset"]) == key)
+    parts = [f"k = {p['k']}: {pct(p['avg'])}" for p in series["points"] if p["avg"]]
+    return ", ".join(parts)
 
 
 def submode_words(submode: Json) -> str:

@@ -13,7 +13,7 @@ from esr.report.shapes import ALONE, Chart, legend, marker, short
 
 WIDTH, HEIGHT = 760, 380
 LEFT, RIGHT, TOP, BOTTOM = 66, 20, 24, 52
-BESIDE = 190
+BESIDE = 216
 """Room for names beside horizontal bars."""
 
 

@@ -86,7 +86,7 @@ def _phases(found: Found) -> Figure:
              where(found, f"/rows/{i}/phases/{phase}/value"))
             for phase, colour in PHASES.items() if phase in row.phases
         ]  # fmt: skip
-        stacked.append(charts.Bar(f"{row.run}, N = {row.n}", parts, f"{gib(row.peak_memory_gib)}"))
+        stacked.append(charts.Bar(f"N = {row.n}, {row.run}", parts, f"{gib(row.peak_memory_gib)}"))
     longest = max((sum(part[2] for part in bar.parts) for bar in stacked), default=1.0)
     chart = charts.bars(
         "Seconds a step by phase; peak memory beside the bar", stacked, Axis("seconds a step", 0, longest or 1.0)
@@ -142,7 +142,7 @@ def _logs(runs: list[Run]) -> Figure:
         parts = [
             (phase, PHASES[phase], v, f"{run.label}, {phase}: {seconds(v)} a step", "") for phase, v in means.items()
         ]
-        stacked.append(charts.Bar(f"{run.label}, N = {run.config.rollout.max_new_tokens}", parts))
+        stacked.append(charts.Bar(f"N = {run.config.rollout.max_new_tokens}, {run.label}", parts))
     longest = max((sum(part[2] for part in bar.parts) for bar in stacked), default=0.0)
     chart = charts.bars("Seconds a step by phase", stacked, Axis("seconds a step", 0, longest or 1.0))
     source = Markup("Source: metrics.jsonl of each run · n = {} steps · means, without intervals").format(

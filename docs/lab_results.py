@@ -115,7 +115,7 @@ def claims() -> list[str]:
         beyond = profile["beyond"]
         inside = f"inside the window {nats(profile['inside'], '+')} nats"
         rows.append(["training the first N tokens aligns the rest too (cascading alignment)",
-                     f"{inside}; beyond it {nats(beyond, '+')} nats, on common responses" if beyond else
+                     f"{inside}; beyond it {nats(beyond, '+')} nats, on the {beyond['n']} common responses that reach it" if beyond else
                      f"{inside}; the untrained student's responses end within the window"])  # fmt: skip
     if swap := record("prefix-swap"):
         by_part = {(c["prefix"], c["tail"]): c for c in swap["conditions"]}
@@ -136,7 +136,10 @@ def claims() -> list[str]:
             ]
         )
     if submode := record("submode"):
-        rows.append(["students commit to secondary modes of the teacher; ESR less so", submode_words(submode)])
+        both = [submode, *([shared] if (shared := record("submode-shared")) else [])]
+        rows.append(
+            ["students commit to secondary modes of the teacher; ESR less so", "; ".join(map(submode_words, both))]
+        )
     if pairs:
         for a in arms(pairs).values():
             if a["difference"]:
@@ -165,7 +168,7 @@ def curve_words(decay: Json, prefix: str, continued_by: str, subset: str) -> str
 def submode_words(submode: Json) -> str:
     rows = [f"{r['model']} {pct(r['rank_1'])}" for r in submode["rows"] if r["model"] != "teacher"]
     where = f"at the top tenth of positions, on {submode['trajectories']} responses"
-    return f"own first choice is the teacher's first {where}: {'; '.join(rows)}"
+    return f"own first choice is the teacher's first {where}: {', '.join(rows)}"
 
 
 def decay_section(decay: Json) -> list[str]:

@@ -102,5 +102,5 @@ def grid(*columns: str) -> Table:
     table = Table()
     for name in columns:
         text = name in ("arm", "marks")
-        table.add_column(name, justify="left" if text else "right", no_wrap=not text)
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     return table

@@ -68,6 +68,11 @@ def count(value: float) -> str:
     return f"{round(value):,}"
 
 
+def several(number: int, unit: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{number} {unit}" if number == 1 else f"{number:,} {unit}s"
+
+
 def tokens(value: float) -> str:
     """A mean or quantile of token counts."""
     return f"{value:.1f}" if value < 100 and value != round(value) else count(value)

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from esr.report import charts
 from esr.report.arms import MARGIN, Contest, contests
 from esr.report.data import Data, Run
-from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, spoken, where
+from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, several, spoken, where
 from esr.report.pairs import Pair, gained, rivals
 from esr.report.scales import Axis, span
 from esr.report.section import Section
@@ -70,8 +70,8 @@ def _of_study(match: Contest) -> dict[str, Any]:
         "verdict": verdict(match, longest), "rows": rows, "costs": costs, "versus": longest,
         "facts": [
             ("student", early.student), ("teacher", early.teacher_model), ("task", record.task),
-            ("measured", Markup("{} problems × {} responses, {} seeds, {} steps").format(
-                datum(study, "/problems", "count"), datum(study, "/samples", "count"), len(record.seeds),
+            ("measured", Markup("{} problems × {} responses, {}, {} steps").format(
+                datum(study, "/problems", "count"), datum(study, "/samples", "count"), several(len(record.seeds), "seed"),
                 datum(study, f"{where_to['early']}/steps", "count"))),
             ("ESR is", f"arm {early.name}: {match.reason}"),
         ],

@@ -9,7 +9,7 @@ from esr.report import charts
 from esr.report.arms import full_of, sweep
 from esr.report.data import Data, Found
 from esr.report.figure import BY_SEED_AND_PROBLEM, Figure, source_line
-from esr.report.format import count, datum, estimate, pct, round_pct, spoken, where
+from esr.report.format import count, datum, estimate, pct, round_pct, several, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 
@@ -53,7 +53,7 @@ def _figure(found: Found, group: list[int]) -> Figure:
         f"Small dots are seeds, large ones are pooled. Arms have the same number of {study.rule}; the step is the last one. "
         f"Reference of the differences: {study.reference}."
     )
-    source = source_line(found, "/problems", "problems", BY_SEED_AND_PROBLEM, f" × {len(study.seeds)} seeds")
+    source = source_line(found, "/problems", "problems", BY_SEED_AND_PROBLEM, f" × {several(len(study.seeds), 'seed')}")
     return Figure(chart, columns, rows, source, caption)
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.errors import UserError
+from esr.results import Estimate
 
 app = typer.Typer(no_args_is_help=True, help="The lab's tiny models: list them, or build one again from its seed.")
 
@@ -29,24 +30,25 @@ def list_models(json: Annotated[bool, typer.Option("--json", help="Print the sco
     if json:
         show.emit(found)
         return
-    table = Table(title="Lab models: test problems, one response each, temperature 0.7", title_justify="left")
-    for name in (
+    title = "Lab models: one response to each of n test problems, temperature 0.7; percent [95% interval]"
+    table = Table(title=title, title_justify="left")
+    columns = (
         "model",
         "weights",
-        "accuracy [95%]",
+        "accuracy",
         "right strategy",
         "executes it",
         "finished",
         "tokens p10 / p50 / p90",
         "n",
-    ):
-        table.add_column(name, justify="left" if name == "model" else "right")
+    )
+    for name in columns:
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name in ("model", "accuracy"))
     for name, s in found.items():
-        accuracy = f"{s['accuracy']:.3f} [{s['low']:.3f}, {s['high']:.3f}]"
-        shares = (f"{s[key]:.2f}" for key in ("right", "accuracy_when_right", "finished"))
-        table.add_row(
-            f"lab:{name}", f"{s['parameters']:,}", accuracy, *shares, " / ".join(map(str, s["length"])), str(s["count"])
-        )
+        accuracy = show.pct(Estimate(value=s["accuracy"], low=s["low"], high=s["high"], n=s["count"]))
+        shares = (f"{100 * s[key]:.1f}" for key in ("right", "accuracy_when_right", "finished"))
+        lengths = " / ".join(map(str, s["length"]))
+        table.add_row(f"lab:{name}", f"{s['parameters']:,}", accuracy, *shares, lengths, str(s["count"]))
     show.out.print(table)
 
 

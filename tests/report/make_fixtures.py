@@ -292,6 +292,11 @@ def efficiency(text: str = "") -> f.Efficiency:
 SWEEP = {"n10": 10, "n25": 25, "n50": 50, "n100": 100, "n200": 200, "full": 600}
 
 
+def chosen(by: str) -> dict[str, Any]:
+    """Overrides of an arm that trains on 50 positions; the arm `full` on all."""
+    return {} if by == "full" else {"loss.selection.by": by, "loss.selection.k": 50}
+
+
 def make_study(path: Path, kind: str = "n-sweep", text: str = "", failed: bool = True) -> Path:
     """A study directory (`study.json`): `n-sweep` over N with full as reference, or `selection` over selections."""
     rng = random.Random(1)
@@ -303,8 +308,7 @@ def make_study(path: Path, kind: str = "n-sweep", text: str = "", failed: bool =
     else:
         final = {"first": 0.57, "top_kl": 0.45, "top_student_entropy": 0.55, "random": 0.54, "full": 0.5}
         arms = [
-            arm(rng, by, {"rollout.max_new_tokens": 600} | ({"loss.selection.by": by} if by != "full" else {}), 600, value, text, failed)
-            for by, value in final.items()
+            arm(rng, by, {"rollout.max_new_tokens": 600} | chosen(by), 600, value, text, failed) for by, value in final.items()
         ]  # fmt: skip
     study = r.Study(
         name=kind, question="Which N?" + text, rule="updates", reference="full", task="lab:paths (eval)" + text, problems=200, samples=4,

@@ -492,3 +492,15 @@ def test_sections_come_in_the_order_of_the_page(page):
         "summary", "decay", "how", "sweep", "profile", "submode", "selection", "results", "efficiency", "rollouts", "provenance",
     ]  # fmt: skip
     assert decay_section.TITLE and results_section.TITLE
+
+
+def test_shares_and_accuracies_meet_only_at_the_same_k(tmp_path):
+    run, study = make_run(tmp_path / "run"), make_study(tmp_path / "study", kind="selection")
+    together = render(load([run, study]))
+    assert "points would rise to the right" in together
+    assert "at another K" not in together
+    file = study / "study.json" if study.is_dir() else study
+    file.write_text(file.read_text().replace('"loss.selection.k": 50', '"loss.selection.k": 60'))
+    apart = render(load([run, study]))
+    assert "points would rise to the right" not in apart
+    assert "at another K" in apart

@@ -9,7 +9,8 @@ from esr.report.figure import BY_RESPONSE, BY_SEED_AND_PROBLEM, Figure, Table, s
 from esr.report.format import datum, estimate, pct, round_pct, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
-from esr.results import Arm
+from esr.results import Arm, Study
+from esr.rundir import flatten
 
 PUBLISHED = {
     "first": (0.456, 0.6585), "top_teacher_entropy": (0.505, 0.6330), "top_student_entropy": (0.670, 0.6270),
@@ -23,6 +24,7 @@ WORDS = {
     "top_kl_student_teacher_entropy": "top KL × entropies",
 }  # fmt: skip
 TITLE = "Selection"
+COUNT = "loss.selection.k"
 
 
 def view(data: Data) -> Section:
@@ -32,15 +34,28 @@ def view(data: Data) -> Section:
     if not shares and not studies:
         why = "What each selection of positions keeps of the divergence has not been measured."
         return Section("selection", TITLE, missing=why, commands=(data.command("selection"),))
+    alike = [
+        study for study in studies if shares and trained_k(study.record) == {s.k for s in shares[0].record.selections}
+    ]
     context = {
         "shares": [_shares(found) for found in shares],
         "tokens": [_tokens(found) for found in shares],
-        "against": [_against(shares[0], study) for study in studies if shares],
+        "against": [_against(shares[0], study) for study in alike],
+        "other_k": "The shares were measured at another K than the study trained with, so they are not drawn against accuracy."
+        if shares and len(alike) < len(studies) else "",
         "lack": "" if studies else "Accuracy after training on each is not on this page; it takes a study over loss.selection.by.",
         "lacking_shares": "" if shares else f"The share of KL that each keeps: {data.command('selection')}",
-        "studies": [_accuracies(study) for study in studies if not shares],
+        "studies": [_accuracies(study) for study in studies if study not in alike],
     }  # fmt: skip
     return Section("selection", TITLE, "selection.html", context)
+
+
+def trained_k(study: Study) -> set[int]:
+    """K of the arms that select positions."""
+    base = flatten(study.base).get(COUNT)
+    return {
+        int(flatten(arm.overrides).get(COUNT) or base or 0) for arm in study.arms if selection_of(study, arm) != "all"
+    }
 
 
 def _shares(found: Found) -> Figure:

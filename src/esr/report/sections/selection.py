@@ -112,7 +112,7 @@ def _against(shares: Found, study: Found) -> Figure:
     arms = {a: study.record.arms[a] for a in selections(study.record)}
     early = {a for a, arm in arms.items() if stops_early(study.record, arm)}
     by = {a: "first" if a in early else selection_of(study.record, arm) for a, arm in arms.items()}
-    named = {a: f"ESR, N = {arm.n}" if a in early else WORDS[by[a]] for a, arm in arms.items()}
+    named = {a: _name(study.record, arm) for a, arm in arms.items()}
     marks = {
         a: charts.Point(
             1.0 if by[a] == "all" else kept[by[a]][1].share_of_kl.value, e.value, e.low, e.high, f"{named[a]}: {spoken(e)}",
@@ -150,8 +150,12 @@ def _scores(study: Found, a: int) -> tuple[Markup, Markup]:
     return estimate(study, f"/arms/{a}/avg"), estimate(study, f"/arms/{a}/difference", "points")
 
 
+def _name(study: Study, arm: Arm) -> str:
+    """What an arm trains on, in words."""
+    return f"ESR, N = {arm.n}" if stops_early(study, arm) else WORDS[selection_of(study, arm)]
+
+
 def _accuracies(study: Found) -> Table:
-    """A study over selections without the analysis of shares."""
-    arms: list[Arm] = study.record.arms
-    rows = [(WORDS[selection_of(study.record, arms[a])], *_scores(study, a)) for a in selections(study.record)]
+    """A study over selections without shares to draw it against."""
+    rows = [(_name(study.record, study.record.arms[a]), *_scores(study, a)) for a in selections(study.record)]
     return Table(("selection", "accuracy, pooled", "against the reference, points"), rows, study.source)

@@ -43,7 +43,8 @@ def test_the_demo_runs_once_and_then_says_so(study, capfd):
     for record in Path("runs/tiny").glob("esr-*/analysis/decay.json"):
         record.unlink()
     assert esr(["demo", str(study)]) == 0
-    assert "[1/1]" in capfd.readouterr().err
+    assert "[2/2] esr report" in capfd.readouterr().err
+    assert page.stat().st_mtime_ns > written
 
 
 def test_a_study_without_the_two_arms_is_refused(study, capfd):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from esr import intervals
+from esr import evaluate, intervals
 from esr.errors import UserError
-from esr.results import ArmSeed, Estimate
+from esr.results import ArmSeed, Estimate, Grade, Sample
 from esr.study import plan, result, work
 
 
@@ -188,3 +188,63 @@ def test_every_shipped_study_is_read_and_its_arms_differ(monkeypatch):
     for file in files:
         study = plan.read(file)
         assert len({run.directory.path for run in study.runs}) == len(study.runs), file
+
+
+def answers(run, name, right):
+    """An evaluation of ten problems, two responses each, of which the first `right` problems are answered rightly."""
+    graded = [
+        Sample(
+            problem=str(p), sample=i, text="", tokens=5, finished=True, repetitive=False,
+            grade=Grade(first=p < right, last=p < right, any=p < right),
+        )
+        for p in range(10) for i in range(2)
+    ]  # fmt: skip
+    run.directory.save_evaluation(evaluate.summarise(graded, name, "m", "t", {"k": 2}, 1.0), graded)
+
+
+def finished_study(tmp_path, pair_dir, ends):
+    """A study whose runs were never trained: `ends` gives each arm's right problems at the steps evaluated."""
+    study = plan.read(write_study(tmp_path, pair_dir, seeds=[1, 2]))
+    for run in study.runs:
+        run.directory.path.mkdir(parents=True)
+        for step in (1, 2, 3):
+            row = {"step": step, "time/step": 2.0, "tokens/generated": 10.0, "memory/peak_gib": 1.0 + step}
+            run.directory.append(run.directory.metrics_file, row)
+        for name, right in {"step-000000": 2, "teacher": 9, **ends[run.arm]}.items():
+            answers(run, name, right)
+        (run.directory.path / work.FINISHED).write_text('{"seconds": 7.0}')
+    return result.record(study, {}, "esr study tiny.yaml")
+
+
+def test_the_numbers_of_a_study_by_hand(tmp_path, pair_dir):
+    record = finished_study(tmp_path, pair_dir, {"short": {"step-000003": 5}, "long": {"step-000003": 7}})
+    short, long = (next(a for a in record.arms if a.name == name) for name in ("short", "long"))
+    assert [short.avg.value, short.before.value, short.teacher.value] == pytest.approx([0.5, 0.2, 0.9])
+    assert [short.gain.value, short.difference.value, short.to_teacher.value] == pytest.approx([0.3, -0.2, -0.4])
+    assert (long.difference, long.reference, short.reference) == (None, None, "long")
+    assert (short.steps, short.seconds, short.seconds_per_step, short.generated) == (3, 6.0, 2.0, 30)
+    assert short.peak_memory_gib == 4.0
+    points = [(p.step, p.seconds, p.tokens, p.avg.value) for p in short.seeds[0].curve]
+    assert points == [(0, 0, 0, 0.2), (3, 6.0, 30, 0.5)]
+    assert record.seconds == 4 * 7.0
+
+
+def test_a_certain_fall_from_the_best_evaluation_is_a_collapse(tmp_path, pair_dir):
+    ends = {"short": {"step-000002": 9, "step-000003": 3}, "long": {"step-000002": 7, "step-000003": 7}}
+    marks = {a.name: a.marks for a in finished_study(tmp_path, pair_dir, ends).arms}
+    assert marks == {"short": ["collapsed"], "long": []}
+
+
+def test_untrained_evaluations_are_borrowed_from_an_equal_start_only(tmp_path, pair_dir):
+    study = plan.read(write_study(tmp_path, pair_dir, seeds=[1, 2]))
+    first, second, other_seed = (next(r for r in study.runs if (r.arm, r.seed) == key) for key in
+                                 (("short", 1), ("long", 1), ("long", 2)))  # fmt: skip
+    for run in (first, second, other_seed):
+        run.directory.start(run.config, "cpu", fresh=False)
+    for name in ("step-000000", "teacher"):
+        answers(first, name, 4)
+    work.borrow_evaluations(second)
+    work.borrow_evaluations(other_seed)
+    assert second.directory.evaluation("teacher") == first.directory.evaluation("teacher")
+    assert second.directory.samples("step-000000") == first.directory.samples("step-000000")
+    assert not (other_seed.directory.path / "evals").exists()

@@ -8,7 +8,8 @@ import torch
 from conftest import make_lm
 from esr.analysis import submode as analysis
 from esr.analysis.bimodal import Bimodal
-from esr.analysis.submode import Choice, Commitment, Other
+from esr.analysis.open import Other, other_runs
+from esr.analysis.submode import Choice, Commitment
 from esr.divergence import reverse_kl
 from esr.errors import UserError
 from esr.rundir import write_json
@@ -142,9 +143,9 @@ def test_other_runs_are_of_the_same_pair_and_have_names_of_their_own(tmp_path):
         (path / "checkpoints" / "step-000030").mkdir(parents=True)
         write_json(path / "checkpoints" / "step-000030" / "state.json", {})
         write_json(path / "config.json", config)
-    found = analysis.other_runs(about, paths)
+    found = other_runs(about, paths)
     assert [o.name for o in found] == [str(paths[0]), str(paths[1]), "esr"]
     assert found[2].reference == f"{paths[2]} step 30"
     write_json(paths[2] / "config.json", {**config, "teacher": {**config["teacher"], "model": "another"}})
     with pytest.raises(UserError, match="a run of s and another, not of s and t"):
-        analysis.other_runs(about, paths)
+        other_runs(about, paths)

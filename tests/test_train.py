@@ -243,6 +243,10 @@ def test_a_budget_of_tokens_ends_the_run_and_its_schedule(home):
     assert esr(["train", "c.yaml", *options]) == 0
     tokens = [row["tokens/generated"] for row in rows("run")]
     assert sum(tokens[:-1]) < 150 <= sum(tokens)
+    limited = load("c.yaml", options).optim
+    spent = [sum(tokens[:i]) / 150 for i in range(len(tokens))]
+    rates = [row["optim/lr"] for row in rows("run")]
+    assert rates == pytest.approx([train.lr_at(1000 * part, limited) for part in spent])
     assert esr(["train", "c.yaml", *options]) == 0
     assert [row["tokens/generated"] for row in rows("run")] == tokens
     shorter = [*options, "run.dir=cut"]
@@ -256,7 +260,7 @@ def test_a_budget_of_tokens_ends_the_run_and_its_schedule(home):
 
 def test_progress_is_the_furthest_of_steps_tokens_and_seconds():
     done = [{"tokens/generated": 30.0, "time/step": 2.0}] * 2
-    assert train.progress_of(done, OptimConfig(steps=10)) == 0.2
-    assert train.progress_of(done, OptimConfig(steps=10, max_tokens=100)) == 0.6
-    assert train.progress_of(done, OptimConfig(steps=10, max_tokens=100, max_seconds=5)) == 0.8
-    assert train.progress_of(done, OptimConfig(steps=10, max_seconds=3)) == 1.0
+    assert OptimConfig(steps=10).progress(done) == 0.2
+    assert OptimConfig(steps=10, max_tokens=100).progress(done) == 0.6
+    assert OptimConfig(steps=10, max_tokens=100, max_seconds=5).progress(done) == 0.8
+    assert OptimConfig(steps=10, max_seconds=3).progress(done) == 1.0

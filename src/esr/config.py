@@ -4,6 +4,7 @@ Precedence: defaults < YAML file < `section.key=value` overrides. The defaults a
 ESR run and a full on-policy distillation run differ in one key, `rollout.max_new_tokens`.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -166,6 +167,18 @@ class OptimConfig(Section):
     on it. Halved when memory runs out."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    def progress(self, rows: Sequence[Mapping[str, Any]]) -> float:
+        """How much of a run is done after these rows of metrics.jsonl, in [0, 1].
+
+        By steps, or by tokens or seconds where they are limited and further on.
+        """
+        parts = [len(rows) / self.steps]
+        if self.max_tokens:
+            parts.append(sum(row.get("tokens/generated", 0) for row in rows) / self.max_tokens)
+        if self.max_seconds:
+            parts.append(sum(row.get("time/step", 0) for row in rows) / self.max_seconds)
+        return min(1.0, max(parts))
 
     @property
     def limited(self) -> bool:

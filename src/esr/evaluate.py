@@ -11,7 +11,7 @@ from esr.config import EvalConfig
 from esr.console import Advance, progress
 from esr.decoding import decoding
 from esr.models import LM
-from esr.results import Difference, Evaluation, Problem, Sample
+from esr.results import Difference, Evaluation, Problem, Sample, grades
 from esr.sampling import Noise, Sampler, sample
 
 
@@ -44,8 +44,8 @@ def respond(
             rollout = sample(lm, prompts.pad([rendered[i] for i in batch]), sampler, noise, written)
             texts = prompts.decode(lm.tokenizer, rollout.token_lists())
             owners = [i for i in batch for _ in range(settings.samples)]
-            grades = grading.grade([problems[i] for i in owners], texts)
-            rows = zip(owners, texts, rollout.lengths.tolist(), rollout.finished.tolist(), grades, strict=True)
+            judged = grading.grade([problems[i] for i in owners], texts)
+            rows = zip(owners, texts, rollout.lengths.tolist(), rollout.finished.tolist(), judged, strict=True)
             for number, (i, text, tokens, finished, grade) in enumerate(rows):
                 graded.setdefault(i, []).append(
                     Sample(
@@ -114,13 +114,5 @@ def summarise(
 
 def difference(samples: Sequence[Sample], reference: Sequence[Sample], name: str, reference_name: str) -> Difference:
     """avg@k minus the reference's avg@k, paired by problem."""
-    ours, theirs = (_by_problem(side) for side in (samples, reference))
-    return Difference(name=name, reference=reference_name, avg=intervals.paired_difference(ours, theirs))
-
-
-def _by_problem(samples: Sequence[Sample]) -> dict[str, list[float]]:
-    out: dict[str, list[float]] = defaultdict(list)
-    for s in samples:
-        if s.grade.last is not None:
-            out[s.problem].append(float(s.grade.last))
-    return out
+    change = intervals.paired_difference(grades(samples), grades(reference))
+    return Difference(name=name, reference=reference_name, avg=change)

@@ -1,6 +1,7 @@
 """The records that reach the disk, each with a format version. No torch here."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -111,6 +112,15 @@ class Evaluation(Record):
     """Response length: p10, p50, p90, mean."""
     grader_failures: int
     seconds: float
+
+
+def grades(samples: Iterable[Sample]) -> dict[str, list[float]]:
+    """Grades by problem, 1 or 0 by the last answer; responses that the grader failed on are left out."""
+    by_problem: dict[str, list[float]] = {}
+    for s in samples:
+        if s.grade.last is not None:
+            by_problem.setdefault(s.problem, []).append(float(s.grade.last))
+    return by_problem
 
 
 class Difference(Record):

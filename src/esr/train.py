@@ -83,7 +83,7 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
 def complete(run: RunDir, config: Config) -> bool:
     """Whether the last checkpoint and the evaluation after it are there."""
     rows = run.metrics()
-    if progress_of(rows, config.optim) < 1:
+    if config.optim.progress(rows) < 1:
         return False
     last = f"step-{rows[-1]['step']:06d}"
     evaluated = config.eval is None or (run.evaluation(last) and (run.evaluation("teacher") or not config.eval.teacher))
@@ -111,16 +111,6 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     return Distiller(config, student, teacher, events, sampler, optimizer, config.optim.micro_batch_tokens, say)
 
 
-def progress_of(rows: list[dict[str, Any]], optim: OptimConfig) -> float:
-    """How much of a run is done, in [0, 1]: by steps, or by tokens or seconds where they are limited and further on."""
-    parts = [len(rows) / optim.steps]
-    if optim.max_tokens:
-        parts.append(sum(row["tokens/generated"] for row in rows) / optim.max_tokens)
-    if optim.max_seconds:
-        parts.append(sum(row["time/step"] for row in rows) / optim.max_seconds)
-    return min(1.0, max(parts))
-
-
 def resume(run: RunDir, distiller: Distiller) -> int:
     """Restore the newest checkpoint, if any; returns the number of steps done. Later lines of the logs are dropped."""
     saved = run.checkpoints()
@@ -136,13 +126,13 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
     """Steps `done` to the end."""
     config, total, rows = plan.config, plan.config.optim.steps, run.metrics()
     with tracking.trackers(config, run) as log, progress("Training", total, "step", done) as advance:
-        while (part := progress_of(rows, config.optim)) < 1:
+        while (part := config.optim.progress(rows)) < 1:
             index = len(rows)
             report = step(distiller, batch_of(plan, index), index, lr_at(part * total, config.optim))
             rows.append(record(run, distiller.student, report, index + 1, config.run.samples_every, log))
-            limited = f", {progress_of(rows, config.optim):.0%} of the budget" if config.optim.limited else ""
+            limited = f", {config.optim.progress(rows):.0%} of the budget" if config.optim.limited else ""
             advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens{limited}")
-            last, stop = progress_of(rows, config.optim) >= 1, bool(interrupted)
+            last, stop = config.optim.progress(rows) >= 1, bool(interrupted)
             due = config.eval and config.eval.every and (index + 1) % config.eval.every == 0 and not last
             if last or stop or due or (index + 1) % config.run.checkpoint_every == 0:
                 checkpoint.save(run, distiller.student, distiller.optimizer, index + 1)

@@ -148,12 +148,10 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> L
 
 def from_models(subject: "Subject", others: Sequence[Path], count: int, seed: int) -> Lengths:
     """Lengths of responses sampled now: `count` held-out problems, one response each, sampled as in an evaluation."""
-    from esr.analysis.open import held_out
+    from esr.analysis.open import held_out, other_runs
     from esr.analysis.profile import respond
     from esr.config import EvalConfig
     from esr.console import progress
-    from esr.export import find_checkpoint, load_trained
-    from esr.rundir import open_run
     from esr.sampling import Sampler
 
     start = time.perf_counter()
@@ -162,16 +160,11 @@ def from_models(subject: "Subject", others: Sequence[Path], count: int, seed: in
     how = config.eval or EvalConfig(source=config.data.source)
     sampler = Sampler(how.max_new_tokens, subject.pair.terminators, how.temperature, how.top_p)
 
-    def other(path: Path) -> "LM":
-        run = open_run(path)
-        return load_trained(run.config(), find_checkpoint(run, None), subject.before.device, subject.before.terminators)
-
     loads: list[tuple[str, Callable[[], LM]]] = [("before", lambda: subject.before)]
     if (after := subject.after) is not None:
         loads.append((f"step {subject.step}", lambda: after))
     loads.append(("teacher", lambda: subject.teacher))
-    for name, path in zip(run_names([subject.directory.path, *others])[1:], others, strict=True):
-        loads.append((name, lambda path=path: other(path)))  # type: ignore[misc]
+    loads += [(other.name, other.load) for other in other_runs(subject, others)]
     models = []
     for name, load in loads:
         lm, tokens, finished = load(), [], []

@@ -1,9 +1,10 @@
 """What an analysis is about: a run's models before and after training, or an untrained pair, and held-out problems."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from esr.export import find_checkpoint, load_trained
 from esr.models import LM
 from esr.pair import Pair, open_pair
 from esr.results import FORMAT_VERSION, Problem
-from esr.rundir import RunDir, environment, open_run, write_json
+from esr.rundir import RunDir, dumps, environment, open_run, read_lines, write_json
 from esr.sampling import Sampler
 
 
@@ -50,6 +51,16 @@ class Subject:
         if self.after is None:
             raise UserError(f"{self.directory.path} has no trained student; {why}")
         return self.after
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another run's trained student, loaded when its turn comes."""
+
+    name: str
+    reference: str
+    """Where it comes from, for the record."""
+    load: Callable[[], LM]
 
 
 def open_subject(
@@ -126,6 +137,24 @@ def untrained(after: LM, config: Config, device: torch.device) -> LM:
     return models.load_model(config.student, device, after.terminators)
 
 
+def other_runs(subject: Subject, paths: Sequence[Path]) -> list[Other]:
+    """The last checkpoints of other runs of the same pair. Raises `UserError` for a run of another pair."""
+    pair = subject.config.student.model, subject.config.teacher.model
+    runs = [open_run(path) for path in paths]
+    taken = ["before", "after", "teacher", *(run.path.name for run in runs)]
+    others = []
+    for run in runs:
+        config, saved = run.config(), find_checkpoint(run, None)
+        if (config.student.model, config.teacher.model) != pair:
+            raise UserError(
+                f"{run.path} is a run of {config.student.model} and {config.teacher.model}, not of {pair[0]} and {pair[1]}."
+            )
+        name = run.path.name if taken.count(run.path.name) == 1 else str(run.path)
+        load = partial(load_trained, config, saved, subject.before.device, subject.pair.student_terminators)
+        others.append(Other(name, f"{run.path} step {int(saved.name[5:])}", load))
+    return others
+
+
 def held_out(config: Config, count: int) -> tuple[list[Problem], str]:
     """Prompts that the run did not train on, and their source: new ones of a generated task, else the evaluation's."""
     generated = ":" in config.data.source
@@ -160,8 +189,6 @@ class Parts:
     """A small append-only store: one JSON value for each key, written as soon as it is known."""
 
     def __init__(self, directory: RunDir, name: str, settings: dict[str, object]):
-        from esr.rundir import dumps, read_lines
-
         self.directory = directory
         self.file = directory.path / "analysis" / f".{name}.parts.jsonl"
         self.file.parent.mkdir(parents=True, exist_ok=True)

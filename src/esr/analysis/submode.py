@@ -6,10 +6,8 @@ KL, or whose tenth it took; the defaults are each model's own responses, reverse
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,16 +16,14 @@ from torch import Tensor
 from esr import divergence, intervals
 from esr.analysis.bimodal import LEAST_SECOND, LEAST_TWO, Bimodal, positions
 from esr.analysis.distributions import batches, choices, chunks, rank
-from esr.analysis.open import Subject
+from esr.analysis.open import Other, Subject
 from esr.console import Advance, progress
 from esr.divergence import Divergence
 from esr.errors import UserError
 from esr.events import EventSpace
-from esr.export import find_checkpoint, load_trained
 from esr.findings import SubMode, SubModeRow
 from esr.models import LM
 from esr.results import Estimate, Problem
-from esr.rundir import open_run
 from esr.sampling import Sampler
 from esr.tensors import Rollout
 
@@ -76,16 +72,6 @@ class Commitment:
         self.response.append(response.cpu())
 
 
-@dataclass(frozen=True)
-class Other:
-    """Another run's trained student, loaded when its turn comes."""
-
-    name: str
-    reference: str
-    """Where it comes from, for the record."""
-    load: Callable[[], LM]
-
-
 def compute(
     subject: Subject,
     others: Sequence[Other],
@@ -132,24 +118,6 @@ def _trained(subject: Subject, others: Sequence[Other]) -> Iterator[tuple[str, L
         yield "after", subject.after
     for other in others:
         yield other.name, other.load()
-
-
-def other_runs(subject: Subject, paths: Sequence[Path]) -> list[Other]:
-    """The last checkpoints of other runs of the same pair. Raises `UserError` for a run of another pair."""
-    pair = subject.config.student.model, subject.config.teacher.model
-    runs = [open_run(path) for path in paths]
-    taken = ["before", "after", "teacher", *(run.path.name for run in runs)]
-    others = []
-    for run in runs:
-        config, saved = run.config(), find_checkpoint(run, None)
-        if (config.student.model, config.teacher.model) != pair:
-            raise UserError(
-                f"{run.path} is a run of {config.student.model} and {config.teacher.model}, not of {pair[0]} and {pair[1]}."
-            )
-        name = run.path.name if taken.count(run.path.name) == 1 else str(run.path)
-        load = partial(load_trained, config, saved, subject.before.device, subject.pair.student_terminators)
-        others.append(Other(name, f"{run.path} step {int(saved.name[5:])}", load))
-    return others
 
 
 def keeping(responses: Iterable[Batch], into: list[Batch]) -> Iterator[Batch]:

@@ -24,8 +24,9 @@ def demo(
 
     Example: `esr demo`
     """
-    from esr.cli.main import run
+    from esr.cli.main import run as run_command
     from esr.study import plan as plans
+    from esr.study import work
 
     file = file or Path(str(resources.files("esr.lab") / "demo.yaml"))
     plan = plans.read(file)
@@ -34,19 +35,17 @@ def demo(
     esr, full = (plan.of(arm)[0].directory.path for arm in ("esr", "full"))
     record = Path("runs/studies") / plan.name / "study.json"
     report = record.with_name("report.html")
-    steps: list[tuple[list[str], Path]] = [(["study", str(file)], esr / "finished.json")]
+    todo = [] if all(map(work.finished, (run.directory for run in plan.runs))) else [["study", str(file)]]
     for name in ("decay", "profile", "selection", "submode", "rollouts", "lengths", "efficiency", "prefix-swap"):
         beside = ["--with", str(full)] if name in ("submode", "lengths", "efficiency") else []
         quick = [] if name in ("lengths", "efficiency") else ["--quick"]
-        steps.append((["analyze", name, str(esr), *beside, *quick], esr / "analysis" / f"{name}.json"))
-    steps.append((["report", str(record.parent), str(esr), str(full), "-o", str(report)], report))
-    todo = [command for command, result in steps if not result.exists()]
-    if not (full / "finished.json").exists() and steps[0][0] not in todo:
-        todo.insert(0, steps[0][0])
+        if not (esr / "analysis" / f"{name}.json").exists():
+            todo.append(["analyze", name, str(esr), *beside, *quick])
+    if todo or not report.exists():
+        todo.append(["report", str(record.parent), str(esr), str(full), "-o", str(report)])
     for number, command in enumerate(todo, 1):
         say(f"[{number}/{len(todo)}] esr {' '.join(command)}")
-        code = run(command)
-        if code:
+        if code := run_command(command):
             raise typer.Exit(code)
     if not todo:
         say(f"The demo is done already; remove {esr.parent} to see it run again.")
@@ -60,7 +59,8 @@ def verdict(study: Study) -> None:
     esr, full = arms["esr"], arms["full"]
     show.out.print(
         f"Accuracy: untrained {show.pct(esr.before)}, ESR (N = {esr.n}) {show.pct(esr.avg)}, full {show.pct(full.avg)}, "
-        f"teacher {show.pct(esr.teacher)}; ESR against full {show.pct(esr.difference, sign=True)}, one seed.",
+        f"teacher {show.pct(esr.teacher)}; ESR against full {show.pct(esr.difference, sign=True)}; "
+        f"seeds: {', '.join(map(str, study.seeds))}.",
         soft_wrap=True,
     )
     if full.seconds_per_step and full.peak_memory_gib:

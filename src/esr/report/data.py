@@ -188,9 +188,7 @@ def _kind(record: Any) -> str:
 
 def _last(metrics: list[dict[str, Any]], config: Config) -> str:
     optim = config.optim
-    limits = (("tokens/generated", optim.max_tokens), ("time/step", optim.max_seconds))
-    spent = any(limit and sum(row.get(key, 0) for row in metrics) >= limit for key, limit in limits)
-    step = metrics[-1].get("step", optim.steps) if spent and metrics else optim.steps
+    step = metrics[-1].get("step", optim.steps) if metrics and optim.progress(metrics) >= 1 else optim.steps
     return f"step-{int(step):06d}"
 
 

@@ -55,8 +55,6 @@ class PlannedRun:
     seed: int
     config: Config
     directory: RunDir
-    command: tuple[str, ...]
-    """Arguments of `esr` that make it."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +89,14 @@ def read(file: Path) -> Plan:
         )
         raise UserError(f"{file}: {wrong}.") from None
     _check(study, file)
-    source = base_file(file, study)
+    source = file.parent / study.base if isinstance(study.base, str) else file
     base = configfile.read_mapping(source) if isinstance(study.base, str) else study.base
     pool = Path(study.runs or Path("runs") / "studies" / file.stem)
-    runs = [_planned(file, source, base, study, arm, seed, pool) for seed in study.seeds for arm in study.arms]
+    runs = [_planned(file, base, study, arm, seed, pool) for seed in study.seeds for arm in study.arms]
     evals = {run.config.eval.model_dump_json() if run.config.eval else "" for run in runs}
     if "" in evals or len(evals) > 1:
         raise UserError(f"{file}: all arms need one and the same `eval` section, or nothing can be compared.")
     return Plan(file.stem, file, study, configfile.validate(base, str(source)), runs)
-
-
-def base_file(file: Path, study: StudyConfig) -> Path:
-    """Where the base configuration is: a file of its own, or the study file itself."""
-    return file.parent / study.base if isinstance(study.base, str) else file
 
 
 def _check(study: StudyConfig, file: Path) -> None:
@@ -123,23 +116,15 @@ def _check(study: StudyConfig, file: Path) -> None:
             )
 
 
-def _planned(
-    file: Path, source: Path, base: dict[str, Any], study: StudyConfig, arm: str, seed: int, pool: Path
-) -> PlannedRun:
+def _planned(file: Path, base: dict[str, Any], study: StudyConfig, arm: str, seed: int, pool: Path) -> PlannedRun:
     values = {**study.arms[arm], "run.seed": seed}
     if study.rule != "updates":
         values[f"optim.max_{study.rule}"] = int(study.budget or 0) if study.rule == "tokens" else study.budget
     overrides = [f"{key}={_yaml(value)}" for key, value in values.items()]
     config = configfile.validate(configfile.apply_overrides(base, overrides), f"{file}: arm {arm}")
     directory = _directory(pool, f"{arm}-seed{seed}", config)
-    settings = [*overrides, f"run.dir={directory.path}"]
-    command = (
-        ("train", str(source), *settings)
-        if isinstance(study.base, str)
-        else ("train", str(directory.path / "config.json"))
-    )
-    return PlannedRun(arm, seed, config.model_copy(update={"run": config.run.model_copy(update={"dir": str(directory.path)})}),
-                      directory, command)  # fmt: skip
+    placed = config.run.model_copy(update={"dir": str(directory.path)})
+    return PlannedRun(arm, seed, config.model_copy(update={"run": placed}), directory)
 
 
 def _yaml(value: Any) -> str:

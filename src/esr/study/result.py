@@ -1,11 +1,9 @@
 """The record of a study from its run directories: pooled accuracies, paired differences, marks by stated rules, costs."""
 
-from collections import defaultdict
-from typing import Any
-
 from esr import intervals
+from esr.analysis.efficiency import curve, training_evaluations
 from esr.errors import UserError
-from esr.results import NOT_RUN, Arm, ArmSeed, CurvePoint, Estimate, Evaluation, Sample, Study
+from esr.results import NOT_RUN, Arm, ArmSeed, Estimate, Evaluation, Sample, Study, grades
 from esr.rundir import RunDir, environment, flatten
 from esr.study import work
 from esr.study.plan import Plan, PlannedRun
@@ -46,13 +44,9 @@ def final(directory: RunDir) -> Evaluation:
     return found
 
 
-def grades(samples: list[Sample]) -> Grades:
-    """Mean grade of each problem by the last answer; responses whose grader failed are left out."""
-    by_problem: dict[str, list[float]] = defaultdict(list)
-    for s in samples:
-        if s.grade.last is not None:
-            by_problem[s.problem].append(float(s.grade.last))
-    return {key: sum(values) / len(values) for key, values in by_problem.items()}
+def means(samples: list[Sample]) -> Grades:
+    """Mean grade of each problem."""
+    return {key: sum(values) / len(values) for key, values in grades(samples).items()}
 
 
 def graded(plan: Plan, name: str, who: str = "last") -> dict[int, Grades]:
@@ -62,7 +56,7 @@ def graded(plan: Plan, name: str, who: str = "last") -> dict[int, Grades]:
         if work.finished(run.directory):
             evaluation = final(run.directory).name if who == "last" else who
             if run.directory.evaluation(evaluation) is not None:
-                out[run.seed] = grades(run.directory.samples(evaluation))
+                out[run.seed] = means(run.directory.samples(evaluation))
     return out
 
 
@@ -119,19 +113,8 @@ def seed_result(run: PlannedRun, failed: dict[str, str]) -> ArmSeed:
         teacher=teacher.avg if teacher else None, finish_rate=last.finish_rate, avg_first=last.avg_first, avg_any=last.avg_any,
         repetition_rate=last.repetition_rate, strategy_rate=last.strategy_rate, tokens=last.tokens, steps=len(rows),
         seconds=sum(r["time/step"] for r in rows), generated=int(sum(r["tokens/generated"] for r in rows)),
-        peak_memory_gib=max(r["memory/peak_gib"] for r in rows), curve=curve(folder, rows),
+        peak_memory_gib=max(r["memory/peak_gib"] for r in rows), curve=curve(folder, training_evaluations(folder)),
     )  # fmt: skip
-
-
-def curve(folder: RunDir, rows: list[dict[str, Any]]) -> list[CurvePoint]:
-    """Every evaluation of the student, with what training had cost until then."""
-    points = []
-    for e in folder.evaluations():
-        if e.name.startswith("step-") and "@" not in e.name:
-            past = [r for r in rows if r["step"] <= int(e.name[5:])]
-            spent, tokens = sum(r["time/step"] for r in past), sum(r["tokens/generated"] for r in past)
-            points.append(CurvePoint(step=int(e.name[5:]), seconds=spent, tokens=int(tokens), avg=e.avg))
-    return points
 
 
 def marks(
@@ -158,6 +141,7 @@ def collapsed(seed: ArmSeed, folder: RunDir) -> bool:
     best = max(earlier, key=lambda p: p.avg.value, default=None)
     if best is None:
         return False
-    ends = [grades(folder.samples(f"step-{step:06d}")) for step in (seed.steps, best.step)]
-    fall = intervals.paired_difference(*({key: [value] for key, value in g.items()} for g in ends))
+    fall = intervals.paired_difference(
+        *(grades(folder.samples(f"step-{step:06d}")) for step in (seed.steps, best.step))
+    )
     return fall.high < 0 and fall.value < -LOST

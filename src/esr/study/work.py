@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from esr.config import Config
 from esr.console import progress, say
 from esr.results import FORMAT_VERSION
-from esr.rundir import RunDir, read_json, write_json
+from esr.rundir import RunDir, new_directory, read_json, write_json
 from esr.study.plan import Plan, PlannedRun
 
 POLL = 0.2
@@ -86,6 +86,7 @@ def start(run: PlannedRun, cores: list[int]) -> Job:
         process = subprocess.Popen(
             [sys.executable, "-m", "esr.cli.main", "train", str(folder / "config.json"), "--json"],
             stdout=subprocess.DEVNULL, stderr=out, env=environment, preexec_fn=lambda: confine(cores),
+            start_new_session=True,  # or Ctrl-C would reach it as well as the signal below: two signals end it unsaved
         )  # fmt: skip
     return Job(run, process, cores, time.monotonic())
 
@@ -137,10 +138,10 @@ def borrow_evaluations(run: PlannedRun) -> None:
     for other in sorted(run.directory.path.parent.glob("*/evals/step-000000.json")):
         folder = other.parent
         if (folder / "teacher.json").exists() and _same_start(RunDir(folder.parent).config(), run.config):
-            target.mkdir(parents=True)
-            for name in ("step-000000", "teacher"):
-                for suffix in (".jsonl", ".json"):
-                    shutil.copyfile(folder / f"{name}{suffix}", target / f"{name}{suffix}")
+            with new_directory(target) as whole:
+                for name in ("step-000000", "teacher"):
+                    for suffix in (".jsonl", ".json"):
+                        shutil.copyfile(folder / f"{name}{suffix}", whole / f"{name}{suffix}")
             return
 
 

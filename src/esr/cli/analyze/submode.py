@@ -51,12 +51,12 @@ def submode(
     Example: `esr analyze submode runs/smollm2 --with runs/smollm2-full`
     """
     from esr.analysis import submode as analysis
-    from esr.analysis.open import held_out, open_subject
+    from esr.analysis.open import held_out, open_subject, other_runs
 
     choice = analysis.Choice(trajectories.value, decile.value, divergence.value)
     choice.check()
     subject = open_subject(target, teacher, task, step)
-    runs = analysis.other_runs(subject, others or [])
+    runs = other_runs(subject, others or [])
     prompts, source = held_out(subject.config, problems or (24 if quick else 96))
     sampler = subject.sampler(max_new_tokens)
     record = analysis.compute(subject, runs, prompts, source, sampler, seed, choice)

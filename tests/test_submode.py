@@ -149,3 +149,13 @@ def test_other_runs_are_of_the_same_pair_and_have_names_of_their_own(tmp_path):
     write_json(paths[2] / "config.json", {**config, "teacher": {**config["teacher"], "model": "another"}})
     with pytest.raises(UserError, match="a run of s and another, not of s and t"):
         other_runs(about, paths)
+
+
+def test_the_second_to_fifth_choice_ends_with_the_fifth():
+    """Ranks 1, 2, 5 and 6, one response each: a quarter, two quarters, a quarter."""
+    ranks = torch.tensor([1, 2, 5, 6])
+    model = Commitment(
+        [torch.arange(4.0)], [torch.full((4,), 0.5)], [ranks], [torch.full((4,), 0.5)], [torch.arange(4)]
+    )
+    row = analysis.row("before", model, torch.arange(4))
+    assert (row.rank_1.value, row.rank_2_5.value, row.rank_beyond.value) == (0.25, 0.5, 0.25)

@@ -33,18 +33,18 @@ trl: setup ## Compare with TRL: equal losses, and the speed of a step (installs 
 	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python
 
 check: setup ## Lint, formatting, types
-	$(BIN)/ruff check src tests bench examples docs
-	$(BIN)/ruff format --check src tests bench examples docs
+	$(BIN)/ruff check src tests bench examples tools
+	$(BIN)/ruff format --check src tests bench examples tools
 	$(BIN)/mypy
 
 format: setup ## Format the code
-	$(BIN)/ruff format src tests bench examples docs
+	$(BIN)/ruff format src tests bench examples tools
 	$(BIN)/ruff check --fix src tests bench examples
 
 docs: setup ## Write the generated documents anew
-	$(BIN)/python tests/bad_inputs.py > docs/bad-inputs.md
-	$(BIN)/python docs/write_cli.py > docs/cli.md
-	$(BIN)/python docs/write_results.py > docs/results.md
+	$(BIN)/python tests/cli/bad_inputs.py > docs/bad-inputs.md
+	$(BIN)/python tools/write_cli.py > docs/cli.md
+	$(BIN)/python tools/write_results.py > docs/results.md
 
 clean: ## Remove .venv and caches (runs and models stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from esr.rundir import RunDir
+from esr.runs.rundir import RunDir
 
 
 def command(args: argparse.Namespace, folder: Path) -> list[str]:

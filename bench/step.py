@@ -38,17 +38,18 @@ def arguments() -> argparse.Namespace:
 
 def measure(args: argparse.Namespace, n: int) -> dict[str, Any]:
     """Time one arm of ours in this process."""
-    from esr import models, train
+    from esr import train
     from esr.configfile import load
     from esr.distill import step
-    from esr.telemetry import resident_peak
+    from esr.meters import resident_peak
+    from esr.models.lm import resolve_device
 
     overrides = [
         f"rollout.max_new_tokens={n}", f"rollout.prompts_per_step={args.batch}", f"optim.steps={args.steps + 1}",
         "student.dtype=float32", "teacher.dtype=float32", "eval=null",
     ]  # fmt: skip
     plan = train.prepare(load(args.config, overrides))
-    distiller = train.build(plan, models.resolve_device(plan.config.run.device))
+    distiller = train.build(plan, resolve_device(plan.config.run.device))
     if args.no_stop:
         distiller.sampler = distiller.sampler.__class__(**{**distiller.sampler.__dict__, "terminators": ()})
     rows = [step(distiller, train.batch_of(plan, i), i, 5e-5).metrics for i in range(args.steps + 1)][1:]

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from conftest import make_lm
 from esr import configfile
-from esr.alignment import Alignment
-from esr.analysis.open import Subject
-from esr.models import LM
+from esr.analysis.subject import Subject
+from esr.method.events.alignment import Alignment
+from esr.models.lm import LM
 from esr.pair import Pair
-from esr.results import Problem
-from esr.rundir import RunDir
+from esr.records.problem import Problem
+from esr.runs.rundir import RunDir
+from tiny import make_lm
 
 PROBLEMS = [
     Problem(id=str(i), question=q) for i, q in enumerate(["what is 2+2?", "hi", "a longer one: 17 * 3", "b", "cc"])

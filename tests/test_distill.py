@@ -1,19 +1,23 @@
 """One optimiser step: equivalences that must hold whatever the batch, the micro-batch or the cut."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from conftest import make_lm
 from esr import distill, prompts
 from esr.configfile import validate
-from esr.distill import Batch, Distiller, PromptPair, gradient, step
+from esr.distill import Distiller, PromptPair, gradient, step
 from esr.errors import RunStopped, UserError
-from esr.events import EventSpace
-from esr.results import Problem
-from esr.sampling import Noise, Sampler, sample
-from esr.telemetry import Phases
+from esr.meters import Phases
+from esr.method.events import EventSpace
+from esr.microbatch import Batch
+from esr.records.problem import Problem
+from esr.sampling.loop import sample
+from esr.sampling.noise import Noise
+from esr.sampling.sampler import Sampler
+from tiny import make_lm
 
 CPU = torch.device("cpu")
 QUESTIONS = ["what is 2+2?", "hi", "a longer question: 17 * 3 - 4", "b", "c c", "ddd", "e", "f + g"]
@@ -58,7 +62,7 @@ def grads(run: Distiller) -> torch.Tensor:
 def test_eight_micro_batches_of_one_equal_one_of_eight(aggregation, by):
     loss = {"aggregation": aggregation, "selection": {"by": by, "k": 5}}
     runs = [distiller(budget, loss=loss) for budget in (10**6, 1)]
-    scored = [gradient(run, batch(run), 0, Phases(CPU)) for run in runs]
+    scored = [gradient(run, batch(run), 0, Phases(CPU), run.micro_batch_tokens) for run in runs]
     assert [s.micro_batches for s in scored] == [1, 8]
     assert scored[0].loss == pytest.approx(scored[1].loss, rel=1e-5)
     assert torch.equal(scored[0].weights, scored[1].weights)
@@ -70,7 +74,10 @@ def test_early_stop_equals_first_n_weights_on_the_full_rollout(aggregation):
     """ESR's learning effect is a first-N selection; only its cost differs."""
     full = distiller(loss={"aggregation": aggregation, "selection": {"by": "first", "k": 6}})
     early = distiller(n=6, loss={"aggregation": aggregation})
-    a, b = gradient(full, batch(full), 0, Phases(CPU)), gradient(early, batch(early), 0, Phases(CPU))
+    a, b = (
+        gradient(full, batch(full), 0, Phases(CPU), full.micro_batch_tokens),
+        gradient(early, batch(early), 0, Phases(CPU), early.micro_batch_tokens),
+    )
     assert a.stats.reverse_kl.shape[1] > 6 == b.stats.reverse_kl.shape[1]
     assert a.loss == pytest.approx(b.loss, rel=1e-5)
     assert torch.allclose(grads(full), grads(early), atol=1e-6)
@@ -79,7 +86,7 @@ def test_early_stop_equals_first_n_weights_on_the_full_rollout(aggregation):
 def test_loss_and_gradient_equal_a_naive_float64_reference():
     run = distiller()
     data = batch(run)
-    scored = gradient(run, data, 0, Phases(CPU))
+    scored = gradient(run, data, 0, Phases(CPU), run.micro_batch_tokens)
     ours = grads(run)
 
     run.student.module.double().zero_grad()
@@ -98,7 +105,7 @@ def test_loss_and_gradient_equal_a_naive_float64_reference():
 def test_identical_models_give_zero_loss_and_gradient():
     run = distiller()
     run.teacher = make_lm(1)
-    scored = gradient(run, batch(run), 0, Phases(CPU))
+    scored = gradient(run, batch(run), 0, Phases(CPU), run.micro_batch_tokens)
     assert abs(scored.loss) < 1e-6
     assert grads(run).abs().max() < 1e-6
 
@@ -126,14 +133,14 @@ def test_student_and_teacher_may_have_different_prompts():
     other = prompts.pad([[5, *p.student_ids, 7, 8, 9] for p in pairs(run)])
     mixed = Batch(data.rollout, data.student_prompts, other, data.noise, data.keys)
     run.teacher = make_lm(1)
-    assert gradient(run, mixed, 0, Phases(CPU)).loss > 1e-3
+    assert gradient(run, mixed, 0, Phases(CPU), run.micro_batch_tokens).loss > 1e-3
 
 
 def test_out_of_memory_repeats_the_whole_step_with_the_same_gradient(monkeypatch):
     calm, tight = distiller(), distiller()
     notes: list[str] = []
     tight.notify = notes.append
-    expected = gradient(calm, batch(calm), 0, Phases(CPU))
+    expected = gradient(calm, batch(calm), 0, Phases(CPU), calm.micro_batch_tokens)
     seen: list[int] = []
     real = distill.hidden_states
 
@@ -146,7 +153,8 @@ def test_out_of_memory_repeats_the_whole_step_with_the_same_gradient(monkeypatch
 
     monkeypatch.setattr(distill, "hidden_states", failing)
     data = batch(tight)
-    scored = distill.with_less_memory(tight, data, lambda: gradient(tight, data, 0, Phases(CPU)))
+    attempt = partial(gradient, tight, data, 0, Phases(CPU))
+    scored, _ = distill.with_less_memory(attempt, tight.micro_batch_tokens, data, tight.notify)
     assert scored.micro_batches > 2
     assert len(notes) == 2
     assert scored.loss == pytest.approx(expected.loss, rel=1e-5)
@@ -160,7 +168,7 @@ def test_out_of_memory_with_one_response_is_the_users_to_mend(monkeypatch):
         distill, "hidden_states", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory."))
     )
     with pytest.raises(UserError, match=r"lower rollout\.max_new_tokens"):
-        distill.with_less_memory(run, data, lambda: gradient(run, data, 0, Phases(CPU)))
+        distill.with_less_memory(partial(gradient, run, data, 0, Phases(CPU)), run.micro_batch_tokens, data, run.notify)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
@@ -176,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
 def test_gradient_checkpointing_changes_no_gradient():
     plain, saved = distiller(), distiller()
     saved.student.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    losses = [gradient(run, batch(run), 0, Phases(CPU)).loss for run in (plain, saved)]
+    losses = [gradient(run, batch(run), 0, Phases(CPU), run.micro_batch_tokens).loss for run in (plain, saved)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
     assert torch.allclose(grads(plain), grads(saved), atol=1e-7)
 
@@ -184,7 +192,10 @@ def test_gradient_checkpointing_changes_no_gradient():
 def test_merging_terminators_of_one_changes_nothing():
     plain, merged = distiller(), distiller()
     merged.events = EventSpace(64, (2,))
-    assert gradient(plain, batch(plain), 0, Phases(CPU)).loss == gradient(merged, batch(merged), 0, Phases(CPU)).loss
+    assert (
+        gradient(plain, batch(plain), 0, Phases(CPU), plain.micro_batch_tokens).loss
+        == gradient(merged, batch(merged), 0, Phases(CPU), merged.micro_batch_tokens).loss
+    )
 
 
 def test_several_samples_of_a_prompt_are_rows_of_their_own():

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import save_model
 from esr.cli.main import run as esr
+from tiny import save_model
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["optim.steps=2", "rollout.prompts_per_step=2", "rollout.max_new_tokens=6", "data.max_prompt_tokens=4000"]
@@ -83,7 +83,7 @@ def test_every_make_target_and_script_of_the_readme_exists():
 @pytest.mark.parametrize("page", ["cli", "results"])
 def test_generated_pages_are_current(page):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / f"write_{page}.py")], capture_output=True, text=True, check=True
+        [sys.executable, str(ROOT / "tools" / f"write_{page}.py")], capture_output=True, text=True, check=True
     )
     assert done.stdout == (ROOT / "docs" / f"{page}.md").read_text(), f"make docs writes docs/{page}.md anew"
 

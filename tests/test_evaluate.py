@@ -3,7 +3,7 @@
 import pytest
 
 from esr.evaluate import difference, summarise
-from esr.results import Grade, Sample
+from esr.records.evaluation import Grade, Sample
 
 
 def sample(problem: str, number: int, right: bool | None, finished: bool, tokens: int = 10) -> Sample:

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import make_lm
 from esr import prompts
 from esr.distill import Distiller, PromptPair, step
-from esr.events import EventSpace
-from esr.results import Problem
-from esr.sampling import Sampler
+from esr.method.events import EventSpace
+from esr.records.problem import Problem
+from esr.sampling.sampler import Sampler
 from test_distill import QUESTIONS, config
+from tiny import make_lm
 
 FILE = Path(__file__).parent.parent / "examples" / "esr_in_60_lines.py"
 

@@ -8,7 +8,7 @@ import pytest
 
 from esr.errors import UserError
 from esr.intervals import accuracy, mean, paired_difference, ratio, t_quantile
-from esr.results import Estimate
+from esr.records.base import Estimate
 
 T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 10: 2.228, 20: 2.086, 30: 2.042, 60: 2.000,
            120: 1.980, 1000: 1.962}  # fmt: skip

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from conftest import TEMPLATE, make_tokenizer
 from esr import prompts
-from esr.alignment import align
 from esr.config import ModelConfig
 from esr.errors import UserError
-from esr.results import Problem
+from esr.method.events.alignment import align
+from esr.records.problem import Problem
+from tiny import TEMPLATE, make_tokenizer
 
 NO_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + TEMPLATE

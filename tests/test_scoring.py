@@ -11,12 +11,13 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from conftest import make_lm, make_tokenizer
-from esr import divergence, scoring
+from esr import scoring
 from esr.config import ModelConfig
-from esr.events import EventSpace
-from esr.models import LM
-from esr.tensors import Prompts, Rollout
+from esr.method import divergence
+from esr.method.events import EventSpace
+from esr.method.tensors import Prompts, Rollout
+from esr.models.lm import LM
+from tiny import make_lm, make_tokenizer
 
 SMALL = dict(
     vocab_size=64,

@@ -13,12 +13,14 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from conftest import make_model
-from esr import checkpoint, models, train
+from esr import train
 from esr.cli.main import run as esr
 from esr.config import OptimConfig
 from esr.configfile import load
-from esr.rundir import RunDir
+from esr.models import checkpoint
+from esr.models.load import load_student
+from esr.runs.rundir import RunDir
+from tiny import make_model
 
 TIMING = ("time/", "memory/")
 
@@ -181,7 +183,7 @@ def test_exported_model_loads_with_plain_transformers_and_says_the_same(home):
     assert esr(["train", "c.yaml"]) == 0
     assert esr(["export", "run", "out"]) == 0
     config = load("run/config.json")
-    student = models.load_student(config.student, torch.device("cpu"), (2,), 42)
+    student = load_student(config.student, torch.device("cpu"), (2,), 42)
     ids = torch.arange(6, 20)[None]
     untrained = student.causal_lm(ids).logits
     checkpoint.load_weights(student, RunDir("run").checkpoints()[-1])

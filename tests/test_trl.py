@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from esr import divergence
-from esr.events import EventSpace
+from esr.method import divergence
+from esr.method.events import EventSpace
 
 trl = pytest.importorskip("trl.kernels.chunked_divergence")
 pytestmark = pytest.mark.trl

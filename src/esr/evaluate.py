@@ -9,10 +9,14 @@ import numpy as np
 from esr import grading, intervals, prompts, tasks
 from esr.config import EvalConfig
 from esr.console import Advance, progress
-from esr.decoding import decoding
-from esr.models import LM
-from esr.results import Difference, Evaluation, Problem, Sample, grades
-from esr.sampling import Noise, Sampler, sample
+from esr.grading.answers import repetitive
+from esr.models.lm import LM
+from esr.records.evaluation import Difference, Evaluation, Sample, grades
+from esr.records.problem import Problem
+from esr.sampling.loop import sample
+from esr.sampling.noise import Noise
+from esr.sampling.packed import decoding
+from esr.sampling.sampler import Sampler
 
 
 def evaluate(
@@ -54,7 +58,7 @@ def respond(
                         text=text,
                         tokens=tokens,
                         finished=finished,
-                        repetitive=grading.repetitive(text),
+                        repetitive=repetitive(text),
                         grade=grade,
                     )  # fmt: skip
                 )

@@ -8,12 +8,17 @@ import jinja2
 import peft
 import torch
 
-from esr import __version__, checkpoint, models
+from esr import __version__
 from esr.config import Config
 from esr.errors import UserError
-from esr.models import LM
-from esr.results import Estimate, Evaluation, label
-from esr.rundir import RunDir, new_directory, write_text
+from esr.models import checkpoint
+from esr.models.checkpoint import find_checkpoint
+from esr.models.lm import resolve_dtype
+from esr.models.load import load_generation_config, load_student, load_tokenizer
+from esr.records.base import Estimate
+from esr.records.evaluation import Evaluation, label
+from esr.runs.files import new_directory, write_text
+from esr.runs.rundir import RunDir
 
 CARD = """\
 ---
@@ -59,46 +64,29 @@ def export(run: RunDir, target: Path, step: int | None, kind: str) -> Path:
     saved = find_checkpoint(run, step)
     if kind == "adapter" and not (saved / "adapter").exists():
         raise UserError(f"{run.path} trained the full model, so there is no adapter to export; leave out --adapter.")
-    tokenizer = models.load_tokenizer(config.student)
+    tokenizer = load_tokenizer(config.student)
     with new_directory(target) as folder:
         if kind == "adapter":
             for file in (saved / "adapter").iterdir():
                 (folder / file.name).write_bytes(file.read_bytes())
         else:
             merged(config, saved).save_pretrained(folder)
-            models.load_generation_config(config.student).save_pretrained(folder)
+            load_generation_config(config.student).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_text(folder / "README.md", card(config, run.evaluations(), saved.name, kind == "adapter", target.name))
     return target
 
 
-def find_checkpoint(run: RunDir, step: int | None) -> Path:
-    """The checkpoint of a step, or the last one."""
-    saved = {int(p.name.removeprefix("step-")): p for p in run.checkpoints()}
-    if not saved:
-        raise UserError(f"{run.path} has no checkpoint yet.")
-    if step is not None and step not in saved:
-        raise UserError(f"{run.path} has no checkpoint of step {step}; there are {', '.join(map(str, saved))}.")
-    return saved[max(saved) if step is None else step]
-
-
 def merged(config: Config, saved: Path) -> Any:
     """The trained model without adapters, in the type it was configured with."""
     device = torch.device("cpu")
-    dtype = models.resolve_dtype(config.student.dtype, device)
-    student = models.load_student(config.student, device, (), config.run.seed)
+    dtype = resolve_dtype(config.student.dtype, device)
+    student = load_student(config.student, device, (), config.run.seed)
     checkpoint.load_weights(student, saved)
     module = student.module
     if isinstance(module, peft.PeftModel):
         module = module.merge_and_unload()
     return module.to(dtype)
-
-
-def load_trained(config: Config, saved: Path, device: torch.device, terminators: tuple[int, ...]) -> LM:
-    """The student with a checkpoint's weights, to sample from."""
-    student = models.load_student(config.student, device, terminators, config.run.seed)
-    checkpoint.load_weights(student, saved)
-    return student
 
 
 def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool, title: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from esr.errors import UserError
-from esr.results import Estimate
+from esr.records.base import Estimate
 
 Z = 1.959963984540054  # normal quantile at 0.975
 

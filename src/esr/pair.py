@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from esr import models, prompts
-from esr.alignment import Alignment, align
+from esr import prompts
 from esr.config import Config, ModelConfig
-from esr.events import EventSpace
+from esr.method.events import EventSpace
+from esr.method.events.alignment import Alignment, align
+from esr.models.load import check, load_generation_config, load_tokenizer, read_config
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class Pair:
 def open_pair(config: Config) -> Pair:
     """Check both models' configurations and tokenizers. Raises `UserError` if they do not fit. Takes seconds."""
     for side in (config.student, config.teacher):
-        models.check(side)
-    tokenizers = [models.load_tokenizer(side) for side in (config.student, config.teacher)]
+        check(side)
+    tokenizers = [load_tokenizer(side) for side in (config.student, config.teacher)]
     ends = [
-        prompts.terminators(tokenizer, side, models.load_generation_config(side))
+        prompts.terminators(tokenizer, side, load_generation_config(side))
         for tokenizer, side in zip(tokenizers, (config.student, config.teacher), strict=True)
     ]
     sizes = [vocab_size(side, tok) for tok, side in zip(tokenizers, (config.student, config.teacher), strict=True)]
@@ -59,4 +60,4 @@ def vocab_size(config: ModelConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Columns of the logits by the model's configuration; for a GGUF file, the tokenizer's length."""
     if config.gguf_file:
         return len(tokenizer)
-    return int(models.read_config(config).get_text_config().vocab_size)
+    return int(read_config(config).get_text_config().vocab_size)

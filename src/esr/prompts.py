@@ -8,8 +8,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from esr.config import ModelConfig
 from esr.errors import UserError
-from esr.results import Problem
-from esr.tensors import Prompts
+from esr.method.tensors import Prompts
+from esr.records.problem import Problem
 
 
 def render(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, question: str) -> list[int]:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from esr.divergence import Divergence, entropy, reverse_kl
 from esr.errors import UserError
-from esr.events import EventSpace
-from esr.models import LM
-from esr.tensors import PositionStats, Prompts, Rollout, concat_stats
+from esr.method.divergence import Divergence, entropy, reverse_kl
+from esr.method.events import EventSpace
+from esr.method.tensors import PositionStats, Prompts, Rollout, concat_stats
+from esr.models.lm import LM
 
 CHUNK_ELEMENTS = 2**24
 """Logits (positions x V) held at once for each model: 64 MiB in float32."""

@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from esr import checkpoint, evaluate, models, prompts, scoring, tasks, tracking
+from esr import evaluate, prompts, scoring, tasks
+from esr import trackers as tracking
 from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
 from esr.errors import RunStopped, UserError
-from esr.grading import repetitive
-from esr.models import LM
+from esr.grading.answers import repetitive
+from esr.models import checkpoint
+from esr.models.lm import LM, resolve_device
+from esr.models.load import load_student, load_teacher
 from esr.pair import Pair, open_pair
-from esr.results import Problem
-from esr.rundir import RunDir
-from esr.sampling import Sampler
-from esr.tracking import Log
+from esr.records.problem import Problem
+from esr.runs.rundir import RunDir
+from esr.sampling.sampler import Sampler
+from esr.trackers import Log
 
 SAMPLES_KEPT = 2
 """Rollouts recorded in `samples.jsonl` at a recorded step."""
@@ -66,7 +69,7 @@ def prepare(config: Config) -> Plan:
 def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     """Train to the last step, resuming what is there. Raises `UserError`, or `RunStopped` when interrupted."""
     plan = prepare(config)
-    device = models.resolve_device(config.run.device)
+    device = resolve_device(config.run.device)
     with run.locked():
         run.start(config, str(device), fresh)
         if complete(run, config):
@@ -94,8 +97,8 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     """Load both models and set up the optimiser."""
     config, pair = plan.config, plan.pair
     say(f"Loading {config.student.model} and {config.teacher.model} on {device}.")
-    student = models.load_student(config.student, device, pair.student_terminators, config.run.seed)
-    teacher = models.load_teacher(config.teacher, student, device, pair.teacher_terminators)
+    student = load_student(config.student, device, pair.student_terminators, config.run.seed)
+    teacher = load_teacher(config.teacher, student, device, pair.teacher_terminators)
     for lm in (student, teacher):
         scoring.check_head(lm)
     if config.optim.gradient_checkpointing:

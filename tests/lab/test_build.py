@@ -11,8 +11,8 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from esr.lab import build, recipes
 from esr.lab.recipes import Recipe
-from esr.lab.task import make_problems, render
 from esr.lab.tokenizer import END_OF_TEXT, END_OF_TURN, make_tokenizer
+from esr.tasks.lab import make_problems, render
 
 STEPS = 4
 TINY = Recipe(about="A tiny one.", width=32, layers=1, drill=0.2, batch_tokens=512, steps=STEPS, seed=5)

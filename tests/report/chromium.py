@@ -1,7 +1,6 @@
 """A headless Chromium, driven over its DevTools protocol through a pipe: no driver and no Python package is needed.
 
-Debian and Ubuntu: `apt-get install chromium`. Elsewhere set CHROMIUM to the program's path. This is no `conftest.py`, for a
-second module of that name would hide `tests/conftest.py` from the tests that import it.
+Debian and Ubuntu: `apt-get install chromium`. Elsewhere set CHROMIUM to the program's path.
 """
 
 import base64

@@ -5,22 +5,32 @@ import random
 from pathlib import Path
 from typing import Any
 
-from esr import findings as f
-from esr import results as r
 from esr.config import Config
-from esr.rundir import RunDir, dumps, write_json, write_text
+from esr.records.base import Estimate
+from esr.records.decay import Decay, DecayPoint, DecaySeries, Recommendation
+from esr.records.efficiency import Efficiency, EfficiencyRow
+from esr.records.evaluation import Evaluation, Grade, Sample
+from esr.records.lengths import LengthRow, Lengths
+from esr.records.prefix_swap import PrefixSwap, SwapCondition
+from esr.records.profile import Curve, PositionBin, Profile
+from esr.records.rollouts import Rollouts, RolloutView, TokenView
+from esr.records.selection import Selected, SelectionShares, TokenCount
+from esr.records.study import Arm, ArmSeed, CurvePoint, Study
+from esr.records.submode import BimodalPosition, Candidate, SubMode, SubModeRow
+from esr.runs.files import dumps, write_json, write_text
+from esr.runs.rundir import RunDir
 
 HOSTILE = '</script><script>alert(1)</script> <b onmouseover="alert(2)">\'& " onmouseover=alert(3) \u2028 {{ 7*7 }}'
 """What model text may hold."""
 PHASES = {"sync": 0.05, "generate": 1.1, "score": 0.3, "train": 0.8}
 
 
-def estimate(value: float, half: float = 0.03, n: int = 200, top: float = 1.0) -> r.Estimate:
-    return r.Estimate(value=value, low=max(-1.0, value - half), high=min(top, value + 1.1 * half), n=n)
+def estimate(value: float, half: float = 0.03, n: int = 200, top: float = 1.0) -> Estimate:
+    return Estimate(value=value, low=max(-1.0, value - half), high=min(top, value + 1.1 * half), n=n)
 
 
-def nats(value: float, half: float = 0.05, n: int = 40) -> r.Estimate:
-    return r.Estimate(value=value, low=value - half, high=value + half, n=n)
+def nats(value: float, half: float = 0.05, n: int = 40) -> Estimate:
+    return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
 def config(path: Path, task: str = "lab:paths", n: int = 50, steps: int = 30) -> Config:
@@ -89,9 +99,9 @@ def metrics_row(rng: random.Random, step: int, steps: int, n: int) -> dict[str, 
     return row | {"length/p50": float(n), "length/mean": float(n), "response/repetitive": 0.01, "optim/lr": 5e-4}
 
 
-def evaluation(name: str, avg: float, task: str, rng: random.Random) -> r.Evaluation:
+def evaluation(name: str, avg: float, task: str, rng: random.Random) -> Evaluation:
     length = {"step-000000": 180, "teacher": 340}.get(name, 150)
-    return r.Evaluation(
+    return Evaluation(
         name=name, model="lab:teacher" if name == "teacher" else "lab:student", task=task, settings={"samples": 4, "seed": 7},
         problems=200, samples=4, avg=estimate(avg), maj=estimate(avg + 0.03), pass_at_k=estimate(avg + 0.15),
         avg_first=estimate(avg - 0.01), avg_any=estimate(avg + 0.02), finish_rate=estimate(0.96, 0.01),
@@ -101,14 +111,14 @@ def evaluation(name: str, avg: float, task: str, rng: random.Random) -> r.Evalua
     )  # fmt: skip
 
 
-def samples(rng: random.Random, avg: float, text: str) -> list[r.Sample]:
+def samples(rng: random.Random, avg: float, text: str) -> list[Sample]:
     rows = []
     for i in range(200):
         for k in range(4):
             right = rng.random() < avg
-            grade = r.Grade(first=right, last=right, any=right, answer="12", answers=1, strategy=True)
+            grade = Grade(first=right, last=right, any=right, answer="12", answers=1, strategy=True)
             rows.append(
-                r.Sample(
+                Sample(
                     problem=f"p{i}", sample=k, text="step" + text, tokens=100 + i, finished=True, repetitive=False, grade=grade
                 )
             )  # fmt: skip
@@ -136,44 +146,44 @@ def all_analyses(rng: random.Random, text: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def decay(text: str = "") -> f.Decay:
-    def series(prefix: str, by: str, subset: str, start: float, slope: float) -> f.DecaySeries:
+def decay(text: str = "") -> Decay:
+    def series(prefix: str, by: str, subset: str, start: float, slope: float) -> DecaySeries:
         points = []
         for k in (0, 10, 25, 50, 100, 150, 200):
             value = max(0.05, start - slope * k / 200 - (0.03 if k else 0))
             avg = estimate(value, 0.04, 120 - k // 3)
-            points.append(f.DecayPoint(
+            points.append(DecayPoint(
                 k=k, continued=120 - k // 3, finished=k // 3, avg=avg if k < 200 or subset == "all" else None,
                 pass_at_k=estimate(min(value + 0.1, 1)), with_finished=estimate(value + 0.01),
                 change=estimate(value - start, 0.035) if k else None,
             ))  # fmt: skip
-        return f.DecaySeries(prefix=prefix, continued_by=by, subset=subset, points=points)  # type: ignore[arg-type]
+        return DecaySeries(prefix=prefix, continued_by=by, subset=subset, points=points)  # type: ignore[arg-type]
 
-    return f.Decay(
+    return Decay(
         **finding(text, max_new_tokens=600, temperature=0.7), samples=4,
         series=[
             series("student", "teacher", "all", 0.71, 0.22), series("student", "teacher", "right", 0.78, 0.02),
             series("student", "teacher", "wrong", 0.62, 0.40), series("student", "student", "all", 0.42, 0.02),
             series("teacher", "student", "all", 0.42, -0.15),
         ],
-        recommendation=f.Recommendation(
+        recommendation=Recommendation(
             n=25, surely=10, at_most=100, margin=0.05, rule="The longest prefix up to which no paired loss against k = 0 is certain."
         ),
     )  # fmt: skip
 
 
-def prefix_swap(text: str) -> f.PrefixSwap:
+def prefix_swap(text: str) -> PrefixSwap:
     pairs = (("before", "before", 0.42), ("after", "before", 0.56), ("before", "after", 0.44), ("after", "after", 0.58))
-    return f.PrefixSwap(
+    return PrefixSwap(
         **finding(text), n=50, samples=4, finished={"before": 2, "after": 4}, share_in_prefix=0.875,
         conditions=[
-            f.SwapCondition(prefix=p, tail=t, avg=estimate(v), change=estimate(v - 0.42) if v != 0.42 else None)
+            SwapCondition(prefix=p, tail=t, avg=estimate(v), change=estimate(v - 0.42) if v != 0.42 else None)
             for p, t, v in pairs
         ],
     )  # type: ignore[arg-type]  # fmt: skip
 
 
-def profile(rng: random.Random, protocol: str = "ours") -> r.Profile:
+def profile(rng: random.Random, protocol: str = "ours") -> Profile:
     edges = [0, 10, 25, 50, 100, 200, 400]
     curves = []
     for model in ("before", "after"):
@@ -184,20 +194,20 @@ def profile(rng: random.Random, protocol: str = "ours") -> r.Profile:
                 value *= 1.0 if model == "before" else (0.45 if start < 50 else 0.7)
                 value *= 1.0 if kind == "common" else 0.93
                 end = edges[i + 1] if i + 1 < len(edges) else None
-                bins.append(r.PositionBin(
+                bins.append(PositionBin(
                     start=start, end=end, tokens=4000 - 600 * i, responses=100 - 15 * i, reverse_kl=nats(value, 0.02 + 0.01 * i),
                     forward_kl=nats(value * 1.2), student_entropy=0.4, teacher_entropy=0.3 + 0.01 * rng.random(), agreement=0.8,
                     top_k_overlap=0.7, sampled_gap=1.1 * value, few=i == len(edges) - 1,
                 ))  # fmt: skip
-            curves.append(r.Curve(model=model, trajectories=kind, bins=bins))  # type: ignore[arg-type]
-    return r.Profile(
+            curves.append(Curve(model=model, trajectories=kind, bins=bins))  # type: ignore[arg-type]
+    return Profile(
         step=30, trained_window=50, problems=100, prompts="lab:paths (eval)", max_new_tokens=600, seed=7, curves=curves,
         inside=nats(-0.31), beyond=nats(-0.07, 0.03), seconds=52.0, protocol=protocol,  # type: ignore[arg-type]
         share_first={"10": 0.12, "25": 0.24, "50": 0.4, "100": 0.61}, first_to_rest=2.3,
     )  # fmt: skip
 
 
-def selection(rng: random.Random, text: str) -> f.SelectionShares:
+def selection(rng: random.Random, text: str) -> SelectionShares:
     shares = {
         "first": 0.44, "last": 0.12, "random": 0.2, "top_kl": 0.93, "top_student_entropy": 0.66, "top_teacher_entropy": 0.5,
         "top_kl_student_entropy": 0.88,
@@ -205,20 +215,20 @@ def selection(rng: random.Random, text: str) -> f.SelectionShares:
     rows = []
     for by, share in shares.items():
         tokens = [
-            f.TokenCount(token=t + text, count=90 - 11 * i, share=0.4 - 0.05 * i)
+            TokenCount(token=t + text, count=90 - 11 * i, share=0.4 - 0.05 * i)
             for i, t in enumerate(("plan", "=", "so"))
         ]
         example = [(f" t{i}" + (text if i == 3 else ""), rng.random() < 0.3) for i in range(60)]
-        rows.append(f.Selected(
+        rows.append(Selected(
             by=by, k=50, positions=4000, share_of_kl=estimate(share, 0.02), mean_kl=share, mean_position=60 * share + 24.5,
             overlap={other: round(rng.random(), 3) for other in shares if other != by}, tokens=tokens, example=example,
         ))  # fmt: skip
-    return f.SelectionShares(**finding(text), max_new_tokens=600, responses=100, selections=rows)
+    return SelectionShares(**finding(text), max_new_tokens=600, responses=100, selections=rows)
 
 
-def submode(rng: random.Random, text: str) -> f.SubMode:
+def submode(rng: random.Random, text: str) -> SubMode:
     rows = [
-        f.SubModeRow(
+        SubModeRow(
             model=model, positions=900, threshold=1.4 - 0.2 * i, top1=estimate(0.7 + 0.03 * i), rank_1=estimate(0.3 + 0.1 * i),
             rank_2_5=estimate(0.58 - 0.1 * i), rank_beyond=estimate(0.12),
         )
@@ -229,64 +239,64 @@ def submode(rng: random.Random, text: str) -> f.SubMode:
         teacher = [0.5 - 0.02 * i, 0.4, 0.06, 0.03]
         student = [0.12, 0.8 - 0.03 * i, 0.05, 0.02]
         names = ["add", "double", "then", "\n"]
-        bimodal.append(f.BimodalPosition(
+        bimodal.append(BimodalPosition(
             problem=f"p{i}", position=7 + 5 * i, context="start 3 goal 12. first" + text, reverse_kl=1.9 - 0.1 * i,
-            candidates=[f.Candidate(token=t + text, student=s, teacher=p) for t, s, p in zip(names, student, teacher)],
-            after=[f.Candidate(token=t + text, student=rng.random() / 4, teacher=p) for t, p in zip(names, teacher)],
+            candidates=[Candidate(token=t + text, student=s, teacher=p) for t, s, p in zip(names, student, teacher)],
+            after=[Candidate(token=t + text, student=rng.random() / 4, teacher=p) for t, p in zip(names, teacher)],
         ))  # fmt: skip
-    return f.SubMode(
+    return SubMode(
         **finding(text, bimodal="second mode of at least 0.2"), trajectories="own", decile="per-model", divergence="reverse_kl",
         rows=rows, bimodal=bimodal, bimodal_share=0.031,
     )  # fmt: skip
 
 
-def rollouts(rng: random.Random, text: str) -> f.Rollouts:
-    def token(i: int) -> f.TokenView:
+def rollouts(rng: random.Random, text: str) -> Rollouts:
+    def token(i: int) -> TokenView:
         top = [(f"w{j}" + text, round(0.5 / (j + 1), 4)) for j in range(5)]
-        return f.TokenView(
+        return TokenView(
             token=" step" + (text if i == 5 else ""), reverse_kl=round(2 * math.exp(-i / 20) * rng.random(), 4), student_entropy=0.4,
             teacher_entropy=round(rng.random(), 4), student_rank=1 + i % 3, teacher_rank=1 + i % 7, student_top=top, teacher_top=top[::-1],
         )  # fmt: skip
 
     views = [
-        f.RolloutView(
+        RolloutView(
             problem=f"p{i}", question="From 3 to 12?" + text, model="before" if i % 2 == 0 else "after",  # type: ignore[arg-type]
             right=(True, False, None, True, False, True)[i], finished=i != 4, tokens=[token(j) for j in range(120)],
         )
         for i in range(6)
     ]  # fmt: skip
-    return f.Rollouts(**finding(text), rollouts=views)
+    return Rollouts(**finding(text), rollouts=views)
 
 
-def lengths(rng: random.Random, text: str) -> f.Lengths:
+def lengths(rng: random.Random, text: str) -> Lengths:
     rows = [
-        f.LengthRow(
+        LengthRow(
             model=name + (text if name == "full" else ""), responses=800, finish_rate=estimate(0.96), p10=nats(0.5 * m, 4), p50=nats(m, 6),
             p90=nats(1.9 * m, 14), mean=nats(1.1 * m, 6), histogram=[(50 * i, rng.randrange(5, 200)) for i in range(10)],
         )
         for name, m in (("before", 180.0), ("step 30", 150.0), ("full", 390.0), ("teacher", 340.0))
     ]  # fmt: skip
-    return f.Lengths(**finding(text), max_new_tokens=600, bin_width=50, rows=rows)
+    return Lengths(**finding(text), max_new_tokens=600, bin_width=50, rows=rows)
 
 
-def curve(last: float, seconds: float, tokens: int) -> list[r.CurvePoint]:
+def curve(last: float, seconds: float, tokens: int) -> list[CurvePoint]:
     return [
-        r.CurvePoint(step=s, seconds=seconds * s / 30, tokens=tokens * s // 30, avg=estimate(0.42 + (last - 0.42) * (1 - math.exp(-s / 9))))
+        CurvePoint(step=s, seconds=seconds * s / 30, tokens=tokens * s // 30, avg=estimate(0.42 + (last - 0.42) * (1 - math.exp(-s / 9))))
         for s in (0, 10, 20, 30)
     ]  # fmt: skip
 
 
-def efficiency(text: str = "") -> f.Efficiency:
+def efficiency(text: str = "") -> Efficiency:
     rows = []
     for name, n, factor in (("lab", 50, 1.0), ("lab-full" + text, 600, 6.0)):
         phases = {k: nats(v * factor, 0.1 * v, 30) for k, v in PHASES.items()}
         phases["step"] = nats(sum(PHASES.values()) * factor, 0.1, 30)
-        rows.append(f.EfficiencyRow(
+        rows.append(EfficiencyRow(
             run=name, n=n, steps=30, responses_per_step=16, phases=phases, tokens_generated=780.0 * factor, tokens_scored=2100.0 * factor,
             tokens_trained=780.0 * factor, peak_memory_gib=1.25 + 0.3 * factor, memory_kind="process",
             curve=curve(0.58, 70 * factor, int(24000 * factor)), seconds_to_reach=44.0 * factor if factor == 1 else None,
         ))  # fmt: skip
-    return f.Efficiency(**finding(text), device="cpu, 2 cores", target=0.56, rows=rows)
+    return Efficiency(**finding(text), device="cpu, 2 cores", target=0.56, rows=rows)
 
 
 SWEEP = {"n10": 10, "n25": 25, "n50": 50, "n100": 100, "n200": 200, "full": 600}
@@ -310,7 +320,7 @@ def make_study(path: Path, kind: str = "n-sweep", text: str = "", failed: bool =
         arms = [
             arm(rng, by, {"rollout.max_new_tokens": 600} | chosen(by), 600, value, text, failed) for by, value in final.items()
         ]  # fmt: skip
-    study = r.Study(
+    study = Study(
         name=kind, question="Which N?" + text, rule="updates", reference="full", task="lab:paths (eval)" + text, problems=200, samples=4,
         seeds=[1, 2, 3], base=config(Path("runs/base"), n=600).model_dump(),
         rules={"collapsed": "Pooled accuracy at the end is certainly below that of the untrained student by 5 points."},
@@ -321,15 +331,13 @@ def make_study(path: Path, kind: str = "n-sweep", text: str = "", failed: bool =
     return path
 
 
-def arm(
-    rng: random.Random, name: str, overrides: dict[str, Any], n: int, final: float, text: str, failed: bool
-) -> r.Arm:
+def arm(rng: random.Random, name: str, overrides: dict[str, Any], n: int, final: float, text: str, failed: bool) -> Arm:
     seconds = 20.0 + n * 0.7
     seeds = [arm_seed(rng, f"{name}-s{s}", s, final, seconds, n) for s in (1, 2, 3)]
     if failed and name == "n10":
-        seeds[2] = r.ArmSeed(seed=3, run="n10-s3", error="Out of memory." + text)
+        seeds[2] = ArmSeed(seed=3, run="n10-s3", error="Out of memory." + text)
     marks = ["exceeds teacher"] if name == "n50" else ["collapsed"] if name == "top_kl" else []
-    return r.Arm(
+    return Arm(
         name=name, overrides=overrides, n=n, student="lab:student", teacher_model="lab:teacher", seeds=seeds, avg=estimate(final),
         gain=estimate(final - 0.42), reference=None if name == "full" else "full",
             difference=None if name == "full" else estimate(final - 0.5, 0.025),
@@ -338,9 +346,9 @@ def arm(
     )  # fmt: skip
 
 
-def arm_seed(rng: random.Random, run: str, seed: int, final: float, seconds: float, n: int) -> r.ArmSeed:
+def arm_seed(rng: random.Random, run: str, seed: int, final: float, seconds: float, n: int) -> ArmSeed:
     value = final + 0.03 * (rng.random() - 0.5)
-    return r.ArmSeed(
+    return ArmSeed(
         seed=seed, run=run, error=None, avg=estimate(value), before=estimate(0.42), teacher=estimate(0.71),
         finish_rate=estimate(0.9),
         avg_first=estimate(value - 0.01), avg_any=estimate(value + 0.02), repetition_rate=estimate(0.03),

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Chromium, find
-from make_fixtures import make_run, make_study
 
+from chromium import Chromium, find
 from esr.report import page
-from esr.report.data import Data, load
 from esr.report.sections import how, rollouts, submode
-from esr.rundir import write_json
+from esr.report.sources import Data, load
+from esr.runs.files import write_json
+from make_fixtures import make_run, make_study
 
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium: apt-get install chromium, or set CHROMIUM")
 

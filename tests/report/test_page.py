@@ -9,21 +9,24 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from make_fixtures import HOSTILE, decay, efficiency, finding, make_run, make_study, selection
 from typer.testing import CliRunner
 
-from esr import findings, intervals, results
+from esr import intervals
 from esr.cli.main import run as esr
 from esr.cli.watch import write
+from esr.records.base import Estimate
+from esr.records.lengths import Lengths
 from esr.report import charts, format
 from esr.report.arms import contests
-from esr.report.data import Data, load
 from esr.report.page import LARGEST, SECTIONS, render, sections
 from esr.report.scales import Axis, nice
 from esr.report.sections import decay as decay_section
 from esr.report.sections import results as results_section
 from esr.report.sections import summary
-from esr.rundir import RunDir, write_json
+from esr.report.sources import Data, load
+from esr.runs.files import write_json
+from esr.runs.rundir import RunDir
+from make_fixtures import HOSTILE, decay, efficiency, finding, make_run, make_study, selection
 
 VOID = {"meta", "link", "input", "br", "hr", "img"}
 
@@ -231,7 +234,7 @@ def test_the_verdict_follows_the_interval(data, gap, said):
     found = match.study
     value, low, high = gap
     arms = list(found.record.arms)
-    changed = results.Estimate(value=value, low=low, high=high, n=200)
+    changed = Estimate(value=value, low=low, high=high, n=200)
     arms[match.early] = arms[match.early].model_copy(update={"difference": changed})
     other = type(found)(found.record.model_copy(update={"arms": arms}), found.file, found.name)
     sentence = re.sub(r"<[^>]+>", "", summary.verdict(type(match)(other, match.early, match.full, ""), "full rollouts"))
@@ -353,7 +356,7 @@ def test_records_without_rows_are_shown_as_such(tmp_path):
     run = RunDir(path)
     run.save_analysis("decay", decay().model_copy(update={"series": []}))
     run.save_analysis("efficiency", efficiency().model_copy(update={"rows": []}))
-    run.save_analysis("lengths", findings.Lengths(**finding(), max_new_tokens=1, bin_width=1, rows=[]))
+    run.save_analysis("lengths", Lengths(**finding(), max_new_tokens=1, bin_width=1, rows=[]))
     run.save_analysis("selection", selection(__import__("random").Random(0), "").model_copy(update={"selections": []}))
     profile = load([path]).runs[0].analyses["profile"].record
     for curves in (
@@ -473,7 +476,7 @@ def test_points_lie_where_the_scale_puts_them():
 
 
 def test_intervals_without_end_are_drawn_and_told():
-    wide = results.Estimate(value=0.5, low=float("-inf"), high=float("inf"), n=1)
+    wide = Estimate(value=0.5, low=float("-inf"), high=float("inf"), n=1)
     assert format.spoken(wide) == "50.0% [−∞, ∞]"
     point = charts.Point(0, 0.5, float("-inf"), float("inf"))
     assert "nan" not in charts.strip("x", [("a", "c1", point, None)], Axis("", 0, 1)).svg

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_fixtures import make_run
-from make_fixtures import submode as make_submode
 
-from esr.findings import Rollouts, RolloutView
-from esr.report.data import Data, load
+from esr.records.rollouts import Rollouts, RolloutView
 from esr.report.page import render
 from esr.report.sections import how, rollouts, submode
-from esr.rundir import RunDir
+from esr.report.sources import Data, load
+from esr.runs.rundir import RunDir
+from make_fixtures import make_run
+from make_fixtures import submode as make_submode
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from esr.analysis.distributions import chunks, token_text
-from esr.divergence import reverse_kl
-from esr.events import EventSpace
-from esr.findings import BimodalPosition, Candidate
-from esr.models import LM
-from esr.results import Problem
-from esr.tensors import Rollout
+from esr.method.divergence import reverse_kl
+from esr.method.events import EventSpace
+from esr.method.tensors import Rollout
+from esr.models.lm import LM
+from esr.records.problem import Problem
+from esr.records.submode import BimodalPosition, Candidate
 
 LEAST_SECOND = 0.2
 LEAST_TWO = 0.7

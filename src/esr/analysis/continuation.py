@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from esr import grading, prompts
-from esr.analysis.open import Parts
+from esr.analysis.parts import Parts
 from esr.config import EvalConfig
 from esr.console import Advance
-from esr.decoding import decoding
-from esr.models import LM
-from esr.results import Problem
-from esr.sampling import Noise, Sampler, sample
+from esr.models.lm import LM
+from esr.records.problem import Problem
+from esr.sampling.loop import sample
+from esr.sampling.noise import Noise
+from esr.sampling.packed import decoding
+from esr.sampling.sampler import Sampler
 
 Grades = list[bool | None]
 """Right by the last answer or not; None: the grader failed."""

@@ -18,12 +18,13 @@ from typing import Any, Literal
 from esr import intervals
 from esr.analysis import continuation
 from esr.analysis.continuation import Continuations, Grades, Head, numbers
-from esr.analysis.open import Parts
+from esr.analysis.parts import Parts
 from esr.config import EvalConfig
 from esr.console import progress
-from esr.findings import Decay, DecayPoint, DecaySeries, Recommendation
-from esr.models import LM
-from esr.results import Estimate, Problem
+from esr.models.lm import LM
+from esr.records.base import Estimate
+from esr.records.decay import Decay, DecayPoint, DecaySeries, Recommendation
+from esr.records.problem import Problem
 
 Side = Literal["student", "teacher"]
 Subset = Literal["all", "right", "wrong"]

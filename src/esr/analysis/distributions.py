@@ -9,14 +9,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from esr import prompts
-from esr.analysis.open import Subject
 from esr.analysis.profile import BATCH, respond
-from esr.events import EventSpace
-from esr.models import LM
-from esr.results import Problem
-from esr.sampling import Sampler
+from esr.analysis.subject import Subject
+from esr.method.events import EventSpace
+from esr.method.tensors import Rollout
+from esr.models.lm import LM
+from esr.records.problem import Problem
+from esr.sampling.sampler import Sampler
 from esr.scoring import CHUNK_ELEMENTS, head, hidden_states
-from esr.tensors import Rollout
 
 
 @torch.no_grad()

@@ -13,9 +13,11 @@ from typing import Any, Literal
 from esr import intervals, tasks
 from esr.config import Config
 from esr.errors import UserError
-from esr.findings import Efficiency, EfficiencyRow
-from esr.results import CurvePoint, Evaluation
-from esr.rundir import RunDir, read_json
+from esr.records.efficiency import Efficiency, EfficiencyRow
+from esr.records.evaluation import Evaluation
+from esr.records.study import CurvePoint
+from esr.runs.files import read_json
+from esr.runs.rundir import RunDir
 
 PHASES = ("sync", "generate", "score", "train", "step")
 """Keys of `EfficiencyRow.phases`: `time/...` in metrics.jsonl (docs/metrics.md)."""

@@ -15,13 +15,14 @@ import numpy as np
 from esr import intervals
 from esr.analysis.efficiency import conditions, run_names
 from esr.errors import UserError
-from esr.findings import LengthRow, Lengths
-from esr.results import Estimate, Evaluation, Sample, label
-from esr.rundir import RunDir
+from esr.records.base import Estimate
+from esr.records.evaluation import Evaluation, Sample, label
+from esr.records.lengths import LengthRow, Lengths
+from esr.runs.rundir import RunDir
 
 if TYPE_CHECKING:
-    from esr.analysis.open import Subject
-    from esr.models import LM
+    from esr.analysis.subject import Subject
+    from esr.models.lm import LM
 
 RESAMPLES = 1000
 """Of the bootstrap behind each quantile's interval."""
@@ -148,11 +149,11 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> L
 
 def from_models(subject: "Subject", others: Sequence[Path], count: int, seed: int) -> Lengths:
     """Lengths of responses sampled now: `count` held-out problems, one response each, sampled as in an evaluation."""
-    from esr.analysis.open import held_out, other_runs
     from esr.analysis.profile import respond
+    from esr.analysis.subject import held_out, other_runs
     from esr.config import EvalConfig
     from esr.console import progress
-    from esr.sampling import Sampler
+    from esr.sampling.sampler import Sampler
 
     start = time.perf_counter()
     config = subject.config

@@ -12,13 +12,13 @@ from typing import Any, Literal
 from esr import intervals
 from esr.analysis import continuation
 from esr.analysis.continuation import Continuations, Grades, Head, numbers
-from esr.analysis.open import Parts
+from esr.analysis.parts import Parts
 from esr.config import EvalConfig
 from esr.console import progress
 from esr.errors import UserError
-from esr.findings import PrefixSwap, SwapCondition
-from esr.models import LM
-from esr.results import Problem
+from esr.models.lm import LM
+from esr.records.prefix_swap import PrefixSwap, SwapCondition
+from esr.records.problem import Problem
 
 Student = Literal["before", "after"]
 CONDITIONS: tuple[tuple[Student, Student], ...] = (

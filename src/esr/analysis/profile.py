@@ -15,15 +15,19 @@ from torch import Tensor
 
 from esr import intervals, prompts
 from esr.console import progress
-from esr.decoding import decoding
-from esr.divergence import forward_kl
-from esr.events import EventSpace
-from esr.metrics import BIN_EDGES
-from esr.models import LM
-from esr.results import Curve, Estimate, PositionBin, Problem, Profile
-from esr.sampling import Noise, Sampler, sample
+from esr.method.divergence import forward_kl
+from esr.method.events import EventSpace
+from esr.method.metrics import BIN_EDGES
+from esr.method.tensors import PositionStats, Prompts, Rollout
+from esr.models.lm import LM
+from esr.records.base import Estimate
+from esr.records.problem import Problem
+from esr.records.profile import Curve, PositionBin, Profile
+from esr.sampling.loop import sample
+from esr.sampling.noise import Noise
+from esr.sampling.packed import decoding
+from esr.sampling.sampler import Sampler
 from esr.scoring import CHUNK_ELEMENTS, compare, head, hidden_states
-from esr.tensors import PositionStats, Prompts, Rollout
 
 BATCH = 16
 """Responses sampled and scored together."""

@@ -12,15 +12,15 @@ from transformers import PreTrainedTokenizerBase
 
 from esr import grading, prompts
 from esr.analysis.distributions import batches, choices, chunks, rank, token_text
-from esr.analysis.open import Subject
+from esr.analysis.subject import Subject
 from esr.console import Advance, progress
-from esr.divergence import entropy, reverse_kl
-from esr.events import EventSpace
-from esr.findings import Rollouts, RolloutView, TokenView
-from esr.models import LM
-from esr.results import Problem
-from esr.sampling import Sampler
-from esr.tensors import Rollout
+from esr.method.divergence import entropy, reverse_kl
+from esr.method.events import EventSpace
+from esr.method.tensors import Rollout
+from esr.models.lm import LM
+from esr.records.problem import Problem
+from esr.records.rollouts import Rollouts, RolloutView, TokenView
+from esr.sampling.sampler import Sampler
 
 TOP = 5
 """Most probable tokens shown of each model."""

@@ -13,19 +13,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from esr import divergence, intervals
+from esr import intervals
 from esr.analysis.bimodal import LEAST_SECOND, LEAST_TWO, Bimodal, positions
 from esr.analysis.distributions import batches, choices, chunks, rank
-from esr.analysis.open import Other, Subject
+from esr.analysis.subject import Other, Subject
 from esr.console import Advance, progress
-from esr.divergence import Divergence
 from esr.errors import UserError
-from esr.events import EventSpace
-from esr.findings import SubMode, SubModeRow
-from esr.models import LM
-from esr.results import Estimate, Problem
-from esr.sampling import Sampler
-from esr.tensors import Rollout
+from esr.method import divergence
+from esr.method.divergence import Divergence
+from esr.method.events import EventSpace
+from esr.method.tensors import Rollout
+from esr.models.lm import LM
+from esr.records.base import Estimate
+from esr.records.problem import Problem
+from esr.records.submode import SubMode, SubModeRow
+from esr.sampling.sampler import Sampler
 
 Direction = Literal["reverse_kl", "forward_kl"]
 Batch = tuple[Sequence[Problem], Rollout]

@@ -9,11 +9,12 @@ import typer
 from esr.cli import show
 from esr.console import say
 from esr.errors import UserError
-from esr.results import Study
-from esr.rundir import read_record
+from esr.records.study import Study
+from esr.runs.files import read_record
 
 
 def demo(
+    ctx: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(help="Another study with arms `esr` and `full`. Default: the lab's headline pair.")
     ] = None,
@@ -24,7 +25,6 @@ def demo(
 
     Example: `esr demo`
     """
-    from esr.cli.main import run as run_command
     from esr.study import plan as plans
     from esr.study import work
 
@@ -45,7 +45,7 @@ def demo(
         todo.append(["report", str(record.parent), str(esr), str(full), "-o", str(report)])
     for number, command in enumerate(todo, 1):
         say(f"[{number}/{len(todo)}] esr {' '.join(command)}")
-        if code := run_command(command):
+        if code := ctx.find_root().command.main(command, prog_name="esr", standalone_mode=False):
             raise typer.Exit(code)
     if not todo:
         say(f"The demo is done already; remove {esr.parent} to see it run again.")

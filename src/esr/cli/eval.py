@@ -9,8 +9,8 @@ from esr import configfile
 from esr.cli import show
 from esr.config import Config
 from esr.errors import UserError
-from esr.results import Evaluation
-from esr.rundir import RunDir, open_run
+from esr.records.evaluation import Evaluation
+from esr.runs.rundir import RunDir, open_run
 
 
 def evaluate(
@@ -66,7 +66,7 @@ def evaluation_name(directory: RunDir, who: str) -> str:
         return "step-000000"
     if who != "last" and not who.isdigit():
         raise UserError(f"--who {who}: give last, base, teacher, or the number of a step.")
-    from esr.export import find_checkpoint
+    from esr.models.checkpoint import find_checkpoint
 
     return find_checkpoint(directory, int(who) if who.isdigit() else None).name
 
@@ -85,18 +85,20 @@ def slug(settings: Config) -> str:
 
 def measure(directory: RunDir, settings: Config, who: str, name: str) -> Evaluation:
     """Load the one model that is needed, evaluate it, keep the record."""
-    from esr import evaluate, models, tasks
-    from esr.export import find_checkpoint, load_trained
+    from esr import evaluate, tasks
+    from esr.models.checkpoint import find_checkpoint, load_trained
+    from esr.models.lm import resolve_device
+    from esr.models.load import load_model
     from esr.pair import open_pair
 
     assert settings.eval is not None
     pair = open_pair(settings)
     problems = tasks.load(settings.eval, "eval", need_answer=True)
-    device = models.resolve_device(settings.run.device)
+    device = resolve_device(settings.run.device)
     if who == "teacher":
-        lm = models.load_model(settings.teacher, device, pair.teacher_terminators)
+        lm = load_model(settings.teacher, device, pair.teacher_terminators)
     elif who == "base":
-        lm = models.load_model(settings.student, device, pair.student_terminators)
+        lm = load_model(settings.student, device, pair.student_terminators)
     else:
         saved = find_checkpoint(directory, int(who) if who.isdigit() else None)
         lm = load_trained(settings, saved, device, pair.student_terminators)

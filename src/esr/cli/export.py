@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from esr.cli import show
-from esr.rundir import open_run
+from esr.runs.rundir import open_run
 
 
 def export(

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.errors import UserError
-from esr.results import Estimate
+from esr.records.base import Estimate
 
 app = typer.Typer(no_args_is_help=True, help="The lab's tiny models: list them, or build one again from its seed.")
 

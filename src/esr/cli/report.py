@@ -19,8 +19,9 @@ def report(
 
     Example: `esr report runs/lab studies/lab/n-sweep -o report.html --open`
     """
-    from esr.report import data, page
-    from esr.rundir import writable, write_text
+    from esr.report import page
+    from esr.report import sources as data
+    from esr.runs.files import writable, write_text
 
     found = data.load(paths)
     text = page.render(found)

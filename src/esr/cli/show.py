@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from esr.console import duration
-from esr.results import Difference, Estimate, Evaluation, label
-from esr.rundir import RunDir, finite
+from esr.records.base import Estimate
+from esr.records.evaluation import Difference, Evaluation, label
+from esr.runs.files import finite
+from esr.runs.rundir import RunDir
 
 out = Console(highlight=False)
 if not out.is_terminal:

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.console import duration, say
-from esr.results import NOT_RUN, ArmSeed, Study
-from esr.rundir import RunDir, writable, write_json
+from esr.records.study import NOT_RUN, ArmSeed, Study
+from esr.runs.files import writable, write_json
+from esr.runs.rundir import RunDir
 
 
 def study(

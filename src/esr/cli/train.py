@@ -7,7 +7,7 @@ import typer
 
 from esr.cli import show
 from esr.configfile import load
-from esr.rundir import RunDir
+from esr.runs.rundir import RunDir
 
 
 def train(

@@ -17,7 +17,7 @@ def watch(
 
     Ends when the run is complete, or with Ctrl-C. Example: `esr watch runs/lab --every 10`
     """
-    from esr.rundir import open_run
+    from esr.runs.rundir import open_run
 
     open_run(run)
     page = run / "report.html"
@@ -34,9 +34,9 @@ def watch(
 
 def write(run: Path, page: Path, every: float | None) -> bool:
     """One version of the page; returns whether the run is complete, in which case the page no longer reloads itself."""
-    from esr.report import data
+    from esr.report import sources as data
     from esr.report.page import render
-    from esr.rundir import writable, write_text
+    from esr.runs.files import writable, write_text
 
     found = data.load([run])
     complete = all(r.complete for r in found.runs)

@@ -18,8 +18,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from esr.console import progress
 from esr.lab.recipes import RECIPES, Recipe
-from esr.lab.task import Problem, make_drill, render, stream_problems
 from esr.lab.tokenizer import make_tokenizer
+from esr.tasks.lab import Expression, make_drill, render, stream_problems
 
 BLOCK = 512  # solutions that are sorted by length together, so that a batch wastes little padding
 LOG_EVERY, SAVE_EVERY = 50, 200  # steps
@@ -122,7 +122,7 @@ def stream_batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterat
 
 
 def encode(
-    problem: Problem, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rng: random.Random
+    problem: Expression, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rng: random.Random
 ) -> tuple[list[int], list[int]]:
     """One training text as (ids, labels): a solution, ended by the model's terminator, or a drill."""
     if recipe.drill and rng.random() < recipe.drill:
@@ -147,7 +147,7 @@ def label(pairs: list[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> t
     return ids, labels
 
 
-def prompt_text(problem: Problem, tokenizer: PreTrainedTokenizerFast) -> str:
+def prompt_text(problem: Expression, tokenizer: PreTrainedTokenizerFast) -> str:
     """The user's turn in the model's own template, up to where the response begins."""
     message = {"role": "user", "content": problem.question}
     return tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)

@@ -8,10 +8,11 @@ from statistics import fmean, quantiles
 
 import torch
 
-from esr import evaluate, intervals, models, prompts, tasks
+from esr import evaluate, intervals, prompts, tasks
 from esr.config import EvalConfig, ModelConfig
-from esr.lab.task import plan_of
-from esr.results import Sample
+from esr.models.load import load_generation_config, load_model, load_tokenizer
+from esr.records.evaluation import Sample
+from esr.tasks.lab import plan_of
 
 CAP = 900  # tokens; longer than any solution in the data
 PARALLEL = 250  # responses sampled together
@@ -42,9 +43,9 @@ def measure(folder: Path, *, count: int, seed: int = 0) -> Scores:
         source="lab:arithmetic", size=count, seed=TEST_SEED, samples=1, max_new_tokens=CAP, top_p=0.95, batch_size=PARALLEL
     )  # fmt: skip
     config = ModelConfig(model=str(folder))
-    tokenizer = models.load_tokenizer(config)
-    ends = prompts.terminators(tokenizer, config, models.load_generation_config(config))
-    lm = models.load_model(config, torch.device("cpu"), ends)
+    tokenizer = load_tokenizer(config)
+    ends = prompts.terminators(tokenizer, config, load_generation_config(config))
+    lm = load_model(config, torch.device("cpu"), ends)
     problems = tasks.load(settings, "eval", need_answer=True)
     return score(evaluate.respond(lm, problems, settings, ends, seed, f"Measuring {folder.name}"))
 

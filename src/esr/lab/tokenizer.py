@@ -11,7 +11,7 @@ from typing import Literal
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from esr.lab.task import LEVELS, render, stream_problems
+from esr.tasks.lab import LEVELS, render, stream_problems
 
 Family = Literal["characters", "merges"]
 Format = Literal["chat", "text"]
@@ -36,7 +36,7 @@ TEMPLATES: dict[Format, str] = {
 }
 
 MERGED_VOCABULARY = 224  # tokens of the other family
-_WORDS = Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]")  # merges stay inside words and never join digits
+WORDS = Regex(r" ?[A-Za-z]+|\d|[^A-Za-z\d]")  # merges stay inside words and never join digits
 
 
 def make_tokenizer(family: Family = "characters", chat_format: Format = "chat") -> PreTrainedTokenizerFast:
@@ -65,7 +65,7 @@ def _characters() -> Tokenizer:
 
 
 def _merges() -> Tokenizer:
-    words = pre_tokenizers.Split(_WORDS, "isolated")
+    words = pre_tokenizers.Split(WORDS, "isolated")
     learned = Tokenizer(models.BPE(unk_token=UNKNOWN))
     learned.pre_tokenizer = words
     learned.train_from_iterator(

@@ -4,9 +4,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from esr.report.data import Data, Found
-from esr.results import Arm, Study
-from esr.rundir import flatten
+from esr.records.study import Arm, Study
+from esr.report.sources import Data, Found
+from esr.runs.rundir import flatten
 
 LENGTH = "rollout.max_new_tokens"
 BY = "loss.selection.by"

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from pydantic import BaseModel
 
 from esr.console import duration
-from esr.rundir import finite
+from esr.runs.files import finite
 
 NONE = Markup('<span class="none">–</span>')
 

@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from esr import __version__
-from esr.report.data import Data, Found, Run
 from esr.report.format import json_block
 from esr.report.section import Section
 from esr.report.sections import (
@@ -27,6 +26,7 @@ from esr.report.sections import (
     summary,
     sweep,
 )
+from esr.report.sources import Data, Found, Run
 
 SECTIONS = (summary, decay, how, sweep, profile, submode, selection, results, efficiency, rollouts, provenance)
 """In the order of the page."""

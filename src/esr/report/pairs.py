@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from esr import intervals
-from esr.report.data import Data, Found, Run
-from esr.results import Estimate
+from esr.records.base import Estimate
+from esr.report.sources import Data, Found, Run
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from esr import configfile
 from esr.config import Config, Section
 from esr.errors import UserError
-from esr.rundir import FREE_TO_CHANGE, RunDir, flatten
+from esr.runs.rundir import FREE_TO_CHANGE, RunDir, flatten
 
 
 class StudyConfig(Section):

@@ -3,8 +3,11 @@
 from esr import intervals
 from esr.analysis.efficiency import curve, training_evaluations
 from esr.errors import UserError
-from esr.results import NOT_RUN, Arm, ArmSeed, Estimate, Evaluation, Sample, Study, grades
-from esr.rundir import RunDir, environment, flatten
+from esr.records.base import Estimate
+from esr.records.evaluation import Evaluation, Sample, grades
+from esr.records.study import NOT_RUN, Arm, ArmSeed, Study
+from esr.runs.environment import environment
+from esr.runs.rundir import RunDir, flatten
 from esr.study import work
 from esr.study.plan import Plan, PlannedRun
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from esr.config import Config
 from esr.console import progress, say
-from esr.results import FORMAT_VERSION
-from esr.rundir import RunDir, new_directory, read_json, write_json
+from esr.records.base import FORMAT_VERSION
+from esr.runs.files import new_directory, read_json, write_json
+from esr.runs.rundir import RunDir
 from esr.study.plan import Plan, PlannedRun
 
 POLL = 0.2

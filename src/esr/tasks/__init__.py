@@ -9,7 +9,7 @@ from typing import Literal
 
 from esr.config import TaskConfig
 from esr.errors import UserError
-from esr.results import Problem
+from esr.records.problem import Problem
 from esr.tasks import files, generated, hub
 
 Purpose = Literal["train", "eval"]
@@ -48,7 +48,7 @@ def disjoint(train: Sequence[Problem], evaluation: Sequence[Problem]) -> tuple[l
 def _read(task: TaskConfig, purpose: Purpose, need_answer: bool) -> list[Problem]:
     kind, colon, name = task.source.partition(":")
     if kind == "lab" and colon:
-        from esr.lab.task import problems
+        from esr.tasks.lab import problems
 
         return problems(name, dict(task.params), task.size, task.seed, purpose)
     if kind == "reasoning_gym" and colon:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from esr.config import TaskConfig
 from esr.errors import UserError
-from esr.results import Problem
+from esr.records.problem import Problem
 from esr.tasks.rows import Row, to_problems
 
 SUFFIXES = (".jsonl", ".parquet")

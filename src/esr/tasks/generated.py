@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from esr.config import TaskConfig
 from esr.errors import UserError
-from esr.results import Problem
+from esr.records.problem import Problem
 from esr.tasks.rows import problem_id
 
 SPAN = 2**30  # training prompts come from random states below it, evaluation problems from those after it

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from esr import hub
 from esr.config import TaskConfig
 from esr.errors import UserError
-from esr.results import Problem
+from esr.models import hub
+from esr.records.problem import Problem
 from esr.tasks.rows import Row, to_problems
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from esr.errors import UserError
-from esr.results import Problem
+from esr.records.problem import Problem
 
 Row = tuple[str, dict[str, Any]]  # where it stands ("line 3"), and its cells
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from esr.cli import show
 from esr.cli.analyze.options import Json, Problems, Quick, Seed, Target, Task, Teacher, finish
 from esr.errors import UserError
-from esr.findings import Decay, DecaySeries, Recommendation
+from esr.records.decay import Decay, DecaySeries, Recommendation
 
 LENGTHS = {"full": (0, 10, 25, 50, 100, 200, 300), "quick": (0, 10, 25, 50, 100), "paper": (0, 100, 200, 300)}
 
@@ -40,7 +40,8 @@ def decay(
     """
     way = checked_protocol(protocol)
     from esr.analysis import decay as analysis
-    from esr.analysis.open import graded, open_subject, parts
+    from esr.analysis.parts import parts
+    from esr.analysis.subject import graded, open_subject
 
     subject = open_subject(target, teacher, task, step, needs="eval")
     tasks, source, settings = graded(subject.config, problems or (40 if quick else 200))

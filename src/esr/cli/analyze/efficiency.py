@@ -8,8 +8,8 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.cli.analyze.options import Json, Others, finish
-from esr.findings import Efficiency, EfficiencyRow
-from esr.results import Estimate
+from esr.records.base import Estimate
+from esr.records.efficiency import Efficiency, EfficiencyRow
 
 
 def efficiency(
@@ -22,7 +22,7 @@ def efficiency(
     Example: `esr analyze efficiency runs/lab --with runs/lab-full`
     """
     from esr.analysis import efficiency as analysis
-    from esr.rundir import open_run
+    from esr.runs.rundir import open_run
 
     runs = [open_run(path) for path in (run, *(others or []))]
     finish(runs[0], "efficiency", analysis.compute(runs), json, efficiency_table)

@@ -6,8 +6,8 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.cli.analyze.options import Json, Others, Problems, Quick, Seed, Step, Target, Task, Teacher, finish
-from esr.findings import Lengths
-from esr.results import Estimate
+from esr.records.base import Estimate
+from esr.records.lengths import Lengths
 
 
 def lengths(
@@ -29,7 +29,7 @@ def lengths(
     Example: `esr analyze lengths runs/lab --with runs/lab-full`
     """
     from esr.analysis import lengths as analysis
-    from esr.rundir import RunDir, open_run
+    from esr.runs.rundir import RunDir, open_run
 
     with_runs = [open_run(path).path for path in others or []]
     directory = RunDir(Path(target))
@@ -37,7 +37,7 @@ def lengths(
     if last is not None:
         record = analysis.from_evaluations(directory, last, with_runs)
     else:
-        from esr.analysis.open import open_subject
+        from esr.analysis.subject import open_subject
 
         subject = open_subject(target, teacher, task, step)
         directory = subject.directory

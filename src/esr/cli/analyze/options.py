@@ -7,8 +7,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from esr.cli import show
-from esr.results import Estimate, Record
-from esr.rundir import RunDir
+from esr.records.base import Estimate, Record
+from esr.runs.rundir import RunDir
 
 R = TypeVar("R", bound=Record)
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.cli.analyze.options import Json, Problems, Quick, Seed, Step, Target, finish
-from esr.findings import PrefixSwap
+from esr.records.prefix_swap import PrefixSwap
 
 
 def prefix_swap(
@@ -25,7 +25,8 @@ def prefix_swap(
     Example: `esr analyze prefix-swap runs/smollm2 --problems 100`
     """
     from esr.analysis import prefix_swap as analysis
-    from esr.analysis.open import graded, open_subject, parts
+    from esr.analysis.parts import parts
+    from esr.analysis.subject import graded, open_subject
 
     subject = open_subject(target, None, None, step, needs="training")
     after = subject.trained("the prefix swap needs one that was trained.")

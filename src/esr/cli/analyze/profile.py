@@ -9,7 +9,7 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.cli.analyze.options import Json, Problems, Quick, Seed, Step, Target, Task, Teacher, finish, nats
-from esr.results import Curve, PositionBin, Profile
+from esr.records.profile import Curve, PositionBin, Profile
 
 
 class Protocol(StrEnum):
@@ -41,7 +41,7 @@ def profile(
     Example: `esr analyze profile runs/smollm2 --problems 48`
     """
     from esr.analysis import profile as analysis
-    from esr.analysis.open import held_out, open_subject
+    from esr.analysis.subject import held_out, open_subject
 
     subject = open_subject(target, teacher, task, step)
     config, paper = subject.config, protocol is Protocol.paper

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from esr.cli import show
 from esr.cli.analyze.options import Json, Quick, Seed, Step, Target, Task, Teacher, finish
-from esr.findings import Rollouts, RolloutView
+from esr.records.rollouts import Rollouts, RolloutView
 
 
 def rollouts(
@@ -27,7 +27,7 @@ def rollouts(
     Example: `esr analyze rollouts runs/smollm2 --count 4`
     """
     from esr.analysis import rollouts as analysis
-    from esr.analysis.open import graded, open_subject
+    from esr.analysis.subject import graded, open_subject
 
     subject = open_subject(target, teacher, task, step, needs="eval")
     wanted = count or (6 if quick else 12)

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from esr.cli import show
 from esr.cli.analyze.options import Json, Problems, Quick, Seed, Step, Target, Task, Teacher, finish
-from esr.findings import SelectionShares
+from esr.records.selection import SelectionShares
 
 
 def selection(
@@ -27,8 +27,8 @@ def selection(
 
     Example: `esr analyze selection runs/smollm2 --k 100`
     """
-    from esr.analysis import selection_shares as analysis
-    from esr.analysis.open import held_out, open_subject
+    from esr.analysis import selection as analysis
+    from esr.analysis.subject import held_out, open_subject
 
     subject = open_subject(target, teacher, task, step)
     prompts, source = held_out(subject.config, problems or (24 if quick else 96))

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from esr.cli import show
 from esr.cli.analyze.options import Json, Others, Problems, Quick, Seed, Step, Target, Task, Teacher, finish
-from esr.findings import Candidate, SubMode
+from esr.records.submode import Candidate, SubMode
 
 
 class Trajectories(StrEnum):
@@ -51,7 +51,7 @@ def submode(
     Example: `esr analyze submode runs/smollm2 --with runs/smollm2-full`
     """
     from esr.analysis import submode as analysis
-    from esr.analysis.open import held_out, open_subject, other_runs
+    from esr.analysis.subject import held_out, open_subject, other_runs
 
     choice = analysis.Choice(trajectories.value, decile.value, divergence.value)
     choice.check()

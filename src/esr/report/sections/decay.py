@@ -4,13 +4,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esr.findings import DecayPoint, DecaySeries
+from esr.records.decay import DecayPoint, DecaySeries
 from esr.report import charts
-from esr.report.data import Data, Found, Run
 from esr.report.figure import BY_PROBLEM, Figure, source_line
 from esr.report.format import datum, estimate, pct, round_pct, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
+from esr.report.sources import Data, Found, Run
 
 PUBLISHED = ((0, 0.653), (100, 0.627), (200, 0.563), (300, 0.5175))
 """MATH-500, Qwen3-1.7B after Qwen2.5-Math-1.5B, avg@4 (arXiv:2605.27028)."""

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from esr.records.base import Estimate
+from esr.records.study import CurvePoint
 from esr.report import charts
 from esr.report.arms import contests, full_of, sweep
-from esr.report.data import Data, Found, Run
 from esr.report.figure import BY_PROBLEM, Figure, source_line
 from esr.report.format import (
     count,
@@ -26,7 +27,7 @@ from esr.report.format import (
 )
 from esr.report.scales import Axis, span
 from esr.report.section import Section
-from esr.results import CurvePoint, Estimate
+from esr.report.sources import Data, Found, Run
 
 TITLE = "Efficiency"
 PHASES = {"generate": "c1", "score": "c2", "train": "c3", "sync": "c6"}

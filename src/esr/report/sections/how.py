@@ -5,11 +5,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esr.findings import RolloutView, TokenView
-from esr.report.data import Data, Found, Run
+from esr.records.rollouts import RolloutView, TokenView
 from esr.report.format import datum, pct
 from esr.report.section import Section
 from esr.report.sections.rollouts import heat, kind, scale, shown
+from esr.report.sources import Data, Found, Run
 
 TITLE = "How it works"
 MOST = 600

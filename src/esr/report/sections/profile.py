@@ -5,13 +5,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from esr.records.profile import PositionBin
 from esr.report import charts
-from esr.report.data import Data, Found, Run
 from esr.report.figure import BY_PROBLEM, BY_RESPONSE, Figure, Table, source_line, without_empty
 from esr.report.format import count, datum, estimate, nats, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
-from esr.results import PositionBin
+from esr.report.sources import Data, Found, Run
 
 TITLE = "Cascading alignment"
 TRAJECTORIES = {"common": "Common trajectories", "own": "Each model's own"}

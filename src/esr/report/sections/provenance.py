@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from esr.report.data import Data, Found, Run
 from esr.report.section import Section
-from esr.rundir import finite
+from esr.report.sources import Data, Found, Run
+from esr.runs.files import finite
 
 LARGEST = 700_000
 """Characters of the download; beyond it, logs of steps are left out, and said to be."""
@@ -34,7 +34,7 @@ def view(data: Data) -> Section:
 def download(data: Data) -> tuple[dict[str, Any], list[str]]:
     """Every record by its file's name, and the names of files that are too large to be among them."""
     left_out = [f.source for f in data.sources().values() if getattr(f.record, "kind", "") in ELSEWHERE]
-    numbers = {name: _plain(f) for name, f in data.sources().items() if name not in left_out}
+    numbers = {name: plain(f) for name, f in data.sources().items() if name not in left_out}
     logs = [run.rows.source for run in data.runs]
     if len(json.dumps(finite(numbers))) > LARGEST:
         numbers = {name: value for name, value in numbers.items() if name not in logs}
@@ -42,7 +42,7 @@ def download(data: Data) -> tuple[dict[str, Any], list[str]]:
     return numbers, left_out
 
 
-def _plain(found: Found) -> Any:
+def plain(found: Found) -> Any:
     return found.record.model_dump(mode="json") if isinstance(found.record, BaseModel) else found.record
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esr.report.data import Data, Found, Run, name_of, order
 from esr.report.figure import Table, without_empty
 from esr.report.format import datum, derived, estimate, lookup
 from esr.report.pairs import gained
 from esr.report.section import Section
+from esr.report.sources import Data, Found, Run, name_of, order
 
 TITLE = "Results"
 LENGTHS = ("p10", "p50", "p90", "mean")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from esr.findings import RolloutView, TokenView
-from esr.report.data import Data, Run
+from esr.records.rollouts import RolloutView, TokenView
 from esr.report.section import Section
+from esr.report.sources import Data, Run
 
 TITLE = "Rollouts"
 CAP = 2.0

@@ -2,15 +2,15 @@
 
 from markupsafe import Markup
 
+from esr.records.study import Arm, Study
 from esr.report import charts
 from esr.report.arms import selection_of, selections, stops_early
-from esr.report.data import Data, Found
 from esr.report.figure import BY_RESPONSE, BY_SEED_AND_PROBLEM, Figure, Table, source_line
 from esr.report.format import datum, estimate, pct, round_pct, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
-from esr.results import Arm, Study
-from esr.rundir import flatten
+from esr.report.sources import Data, Found
+from esr.runs.rundir import flatten
 
 PUBLISHED = {
     "first": (0.456, 0.6585), "top_teacher_entropy": (0.505, 0.6330), "top_student_entropy": (0.670, 0.6270),

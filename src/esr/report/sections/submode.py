@@ -5,10 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esr.report.data import Data, Found, Run
 from esr.report.figure import BY_RESPONSE, Table, source_line
 from esr.report.format import change_nats, datum, estimate, nats
 from esr.report.section import Section
+from esr.report.sources import Data, Found, Run
 
 TITLE = "Sub-mode commitment"
 BINS = 41

@@ -4,14 +4,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from esr.records.base import Estimate
 from esr.report import charts
 from esr.report.arms import MARGIN, Contest, contests
-from esr.report.data import Data, Run
 from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, several, spoken, where
 from esr.report.pairs import Pair, gained, rivals
 from esr.report.scales import Axis, span
 from esr.report.section import Section
-from esr.results import Estimate
+from esr.report.sources import Data, Run
 
 RULES = (
     "Better or worse: the whole 95% interval of the paired difference lies on one side of zero.",

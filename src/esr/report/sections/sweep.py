@@ -7,11 +7,11 @@ from markupsafe import Markup
 
 from esr.report import charts
 from esr.report.arms import full_of, sweep
-from esr.report.data import Data, Found
 from esr.report.figure import BY_SEED_AND_PROBLEM, Figure, source_line
 from esr.report.format import count, datum, estimate, pct, round_pct, several, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
+from esr.report.sources import Data, Found
 
 PUBLISHED = ((5, 0.527), (10, 0.535), (20, 0.605), (50, 0.6665), (100, 0.6585), (150, 0.6665), (200, 0.6605))
 """MATH-500 avg@4, best of four checkpoints, one seed; full 62.35 (arXiv:2605.27028)."""

@@ -1,0 +1,39 @@
+"""Finished parts of a long analysis, kept until it is whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from esr.runs.files import dumps, read_lines
+from esr.runs.rundir import RunDir
+
+
+@contextmanager
+def parts(directory: RunDir, name: str, settings: dict[str, object]) -> Iterator["Parts"]:
+    """Finished parts of a long analysis, kept in `analysis/.NAME.parts.jsonl` until it is whole; other settings start anew."""
+    kept = Parts(directory, name, settings)
+    yield kept
+    kept.file.unlink(missing_ok=True)
+
+
+class Parts:
+    """A small append-only store: one JSON value for each key, written as soon as it is known."""
+
+    def __init__(self, directory: RunDir, name: str, settings: dict[str, object]):
+        self.directory = directory
+        self.file = directory.path / "analysis" / f".{name}.parts.jsonl"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        header = {"settings": dumps(settings)}
+        rows = list(read_lines(self.file)) if self.file.exists() else []
+        if not rows or rows[0] != header:
+            self.file.write_text(dumps(header) + "\n", encoding="utf-8")
+            rows = []
+        self.done = {row["key"]: row["value"] for row in rows[1:]}
+
+    def get(self, key: str) -> object | None:
+        """The value of a finished part, or None."""
+        return self.done.get(key)
+
+    def put(self, key: str, value: object) -> None:
+        """Keep a part."""
+        self.done[key] = value
+        self.directory.append(self.file, {"key": key, "value": value})

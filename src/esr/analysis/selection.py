@@ -1,0 +1,118 @@
+"""Is it position, or the largest signal? What each selection of K positions keeps of full rollouts.
+
+The paper trains on such selections (token-selection baselines, K = 100); its first drafts also tell the share of the
+KL that each keeps. This measures that share, and where and on which tokens the kept positions lie.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from esr import intervals
+from esr.analysis.distributions import batches, choices, token_text
+from esr.analysis.profile import score
+from esr.analysis.subject import Subject
+from esr.config import SelectionKind
+from esr.console import progress
+from esr.errors import UserError
+from esr.method import selection
+from esr.records.base import Estimate
+from esr.records.problem import Problem
+from esr.records.selection import Selected, SelectionShares, TokenCount
+from esr.sampling.noise import Noise
+from esr.sampling.sampler import Sampler
+
+KINDS = tuple(kind for kind in get_args(SelectionKind) if kind != "all")
+TOKENS = 12
+"""Frequent tokens shown."""
+EXAMPLE = 160
+"""Tokens of the example response."""
+NO_KL = 1e-6
+"""Nats a token: a response with less in all has no KL to share."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response of T tokens and what the selections keep of it."""
+
+    tokens: Tensor
+    """(T,) ids."""
+    kl: Tensor
+    """(T,) reverse KL in nats, at least 0."""
+    kept: dict[str, Tensor]
+    """(T,) bool of each selection."""
+
+
+def compute(
+    subject: Subject, problems: Sequence[Problem], source: str, k: int, sampler: Sampler, seed: int
+) -> SelectionShares:
+    """Selections of K positions of the untrained student's responses, one to each problem."""
+    if k >= sampler.max_new_tokens:
+        raise UserError(
+            f"K = {k} keeps all of a response of at most {sampler.max_new_tokens} tokens; choose a smaller --k."
+        )
+    start = time.perf_counter()
+    responses: list[Response] = []
+    events = subject.pair.events(subject.config.loss.merge_terminators)
+    with progress("Selection", len(problems), "problem") as advance:
+        for batch, rollout in batches(subject.before, problems, sampler, seed):
+            scored = score(subject.before, subject.teacher, batch, rollout, events)
+            noise = Noise.of(seed + 1, [p.id for p in batch]).table(scored.mask.shape[1]).to(scored.mask.device)
+            weights = {by: selection.weights(by, k, scored.mask, scored.stats, noise) for by in KINDS}
+            for i, inside in enumerate(scored.mask):
+                kept = {by: w[i][inside].cpu() > 0 for by, w in weights.items()}
+                kl = scored.stats.reverse_kl[i][inside].clamp(min=0).cpu()
+                responses.append(Response(rollout.response_ids[i][inside].cpu(), kl, kept))
+            advance(len(batch))
+    example = next((r for r in responses if len(r.tokens) > k), responses[0])
+    return SelectionShares(
+        models=subject.models, task=source, problems=len(problems), max_new_tokens=sampler.max_new_tokens,
+        settings={
+            "k": k, **choices(subject, sampler, seed), "seed_random": seed + 1, "kl": "reverse, exact, nats",
+            "responses_longer_than_k": sum(len(r.tokens) > k for r in responses),
+            "share_of_kl": f"mean over responses; one with less than {NO_KL:g} nats a token is left out",
+            "example": f"the first response longer than k, its first {EXAMPLE} tokens",
+        },
+        responses=len(responses), selections=[describe(by, k, responses, example, subject.before.tokenizer) for by in KINDS],
+        seconds=round(time.perf_counter() - start, 1),
+    )  # fmt: skip
+
+
+def describe(
+    by: str, k: int, responses: Sequence[Response], example: Response, tokenizer: PreTrainedTokenizerBase
+) -> Selected:
+    """What the selection `by` keeps of all responses together."""
+    kept = torch.cat([r.kept[by] for r in responses])
+    kl = torch.cat([r.kl for r in responses])
+    position = torch.cat([torch.arange(len(r.tokens)) for r in responses])
+    others = {other: torch.cat([r.kept[other] for r in responses]) for other in KINDS if other != by}
+    return Selected(
+        by=by, k=k, positions=int(kept.sum()), share_of_kl=share_of_kl(by, responses), mean_kl=float(kl[kept].mean()),
+        mean_position=float(position[kept].float().mean()),
+        overlap={other: float(theirs[kept].float().mean()) for other, theirs in others.items()},
+        tokens=frequent(torch.cat([r.tokens for r in responses]), kept, tokenizer),
+        example=[(token_text(tokenizer, t), bool(f)) for t, f in zip(example.tokens.tolist()[:EXAMPLE], example.kept[by], strict=False)],
+    )  # fmt: skip
+
+
+def share_of_kl(by: str, responses: Sequence[Response]) -> Estimate:
+    """Mean over responses of kept KL over all KL. Without any KL the share is unknown: 0, from 0 to 1, of n = 0."""
+    some = [r for r in responses if float(r.kl.sum()) > NO_KL * len(r.kl)]
+    if not some:
+        return Estimate(value=0.0, low=0.0, high=1.0, n=0)
+    mean = intervals.mean([float(r.kl[r.kept[by]].sum() / r.kl.sum()) for r in some])
+    return Estimate(value=mean.value, low=max(mean.low, 0.0), high=min(mean.high, 1.0), n=mean.n)
+
+
+def frequent(tokens: Tensor, kept: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[TokenCount]:
+    """The most frequent of the `kept` (M,) among `tokens` (M,), with the share of each token's positions kept."""
+    every, some = Counter(tokens.tolist()), Counter(tokens[kept].tolist())
+    return [
+        TokenCount(token=token_text(tokenizer, t), count=n, share=n / every[t]) for t, n in some.most_common(TOKENS)
+    ]

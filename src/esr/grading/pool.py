@@ -1,0 +1,107 @@
+"""Worker processes that compare answers, and are killed when they are late."""
+
+import atexit
+import json
+import os
+import queue
+import subprocess
+import sys
+import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from esr.errors import UserError
+
+WORKERS = 2
+DEADLINE = 5.0  # seconds for one response
+START = 120.0  # seconds for a worker to load its libraries
+
+
+Judged = tuple[bool | None, str | None]
+
+
+class Worker:
+    """A checking process: started when it is first needed, killed and replaced when it is late or dead."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection: Connection | None = None
+
+    def judge(self, job: tuple[str, Any, list[str]]) -> list[Judged]:
+        """A verdict for each candidate; (None, None) for those that were not decided in time."""
+        verdicts: list[Judged] = []
+        self._hand_over(job)
+        end = time.monotonic() + DEADLINE
+        try:
+            for _ in job[2]:
+                right, found = self._receive(end - time.monotonic())
+                verdicts.append((right, found))
+        except (OSError, EOFError):  # TimeoutError is an OSError
+            self.stop()
+        return verdicts + [(None, None)] * (len(job[2]) - len(verdicts))
+
+    def stop(self) -> None:
+        """Kill the process, if there is one."""
+        if self.process is not None and self.connection is not None:
+            self.process.kill()
+            self.process.wait()
+            self.connection.close()
+        self.process = self.connection = None
+
+    def _hand_over(self, job: tuple[str, Any, list[str]]) -> None:
+        """Give the job to the process and wait until it has loaded its libraries; if it is dead, to a new one."""
+        for _ in range(2):
+            connection = self.connection or self._start()
+            try:
+                connection.send(job)
+                self._receive(START)
+                return
+            except (OSError, EOFError):
+                self.stop()
+        library = "math_verify" if job[0] == "math" else "reasoning_gym"
+        raise UserError(f'Grading cannot start its worker process; does `{sys.executable} -c "import {library}"` work?')
+
+    def _receive(self, seconds: float) -> Any:
+        assert self.connection is not None
+        if not self.connection.poll(max(seconds, 0)):
+            raise TimeoutError
+        return json.loads(self.connection.recv_bytes())
+
+    def _start(self) -> Connection:
+        """In a session of its own, so that Ctrl-C in a terminal does not reach it."""
+        self.connection, theirs = Pipe()
+        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "esr.grading.worker", str(theirs.fileno())],
+            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        return self.connection
+
+
+_workers: queue.Queue[Worker] = queue.Queue()
+
+
+for _ in range(WORKERS):
+    _workers.put(Worker())
+
+
+def judge(grader: str, reference: Any, candidates: list[str]) -> list[Judged]:
+    """Verdicts from a free worker, in the order of `candidates`."""
+    if not candidates:
+        return []
+    worker = _workers.get()
+    try:
+        return worker.judge((grader, reference, candidates))
+    finally:
+        _workers.put(worker)
+
+
+@atexit.register
+def stop_workers() -> None:
+    """Kill the idle worker processes; the next call of `grade` starts new ones."""
+    for worker in list(_workers.queue):
+        worker.stop()

@@ -1,0 +1,102 @@
+"""A step's rollouts in micro-batches: split by length, put together again, done again in smaller ones when memory runs out."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from esr.errors import UserError
+from esr.method.tensors import PositionStats, Prompts, Rollout
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step's rollouts with both sides' prompts, one row for each response."""
+
+    rollout: Rollout
+    student_prompts: Prompts
+    teacher_prompts: Prompts
+    noise: Tensor
+    """(B, T) uniform numbers for random selection."""
+    keys: list[str]
+
+    def select(self, rows: Tensor) -> "Batch":
+        rollout = self.rollout.select(rows)
+        noise = self.noise[rows, : rollout.response_ids.shape[1]]
+        prompts = self.student_prompts.select(rows), self.teacher_prompts.select(rows)
+        return Batch(rollout, *prompts, noise, [self.keys[i] for i in rows.tolist()])
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """A step's statistics, after its gradient has been accumulated."""
+
+    stats: PositionStats
+    """(B, T), detached."""
+    weights: Tensor
+    """(B, T) loss weights."""
+    loss: float
+    micro_batches: int
+
+
+def micro_batches(batch: Batch, budget: int) -> Iterator[Tensor]:
+    """Row indices of micro-batches: rows by length, so that little is padded, at most `budget` padded tokens each."""
+    prompt = torch.maximum(batch.student_prompts.mask.sum(1), batch.teacher_prompts.mask.sum(1))
+    order = torch.argsort(batch.rollout.lengths, descending=True, stable=True).tolist()
+    rows: list[int] = []
+    for row in order:
+        longest = batch.rollout.lengths[rows or [row]].max() + prompt[[*rows, row]].max()
+        if rows and int(longest) * (len(rows) + 1) > budget:
+            yield torch.tensor(rows, device=prompt.device)
+            rows = []
+        rows.append(row)
+    yield torch.tensor(rows, device=prompt.device)
+
+
+def gather(
+    rows: list[Tensor], stats: list[PositionStats], weights: list[Tensor], rollout: Rollout, loss: float
+) -> Accumulated:
+    """Put the micro-batches' statistics and weights back into the order of the rollout."""
+
+    def whole(pieces: list[Tensor]) -> Tensor:
+        out = torch.zeros(rollout.response_ids.shape, device=rollout.response_ids.device)
+        for index, values in zip(rows, pieces, strict=True):
+            out[index, : values.shape[1]] = values.float()
+        return out
+
+    fields = {name: whole([getattr(s, name) for s in stats]) for name, _ in stats[0].tensors()}
+    return Accumulated(PositionStats(**fields), whole(weights), loss, len(rows))
+
+
+def with_less_memory(
+    attempt: Callable[[int], Accumulated], budget: int, batch: Batch, notify: Callable[[str], None]
+) -> tuple[Accumulated, int]:
+    """Run `attempt(budget)`, and again, whole, with half the budget whenever memory runs out; no gradient is dropped.
+
+    `budget` is a number of padded tokens in a micro-batch. Returns what `attempt` returned and the budget that fitted.
+    Raises `UserError` if a single response does not fit.
+    """
+    width = batch.rollout.response_ids.shape[1] + max(
+        p.ids.shape[1] for p in (batch.student_prompts, batch.teacher_prompts)
+    )
+    while True:
+        try:
+            return attempt(budget), budget
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        if batch.noise.device.type == "cuda":
+            torch.cuda.empty_cache()
+        budget = min(budget, width * len(batch.rollout))
+        if budget <= width:
+            raise UserError(
+                "Out of memory with a single response in a micro-batch; lower rollout.max_new_tokens or use a smaller model."
+            )
+        budget //= 2
+        notify(f"Out of memory: the step is done again with micro-batches of {budget:,} tokens.")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a device or the host ran out of memory."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

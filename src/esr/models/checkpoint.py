@@ -1,0 +1,115 @@
+"""Checkpoints: weights, optimiser and step, in safetensors and JSON, complete or absent.
+
+Nothing else is needed to go on exactly: the data order, the rollouts' random numbers, the dropout and the learning rate
+are functions of the seed and the step.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from esr.config import Config
+from esr.errors import UserError
+from esr.models.lm import LM
+from esr.models.load import load_student
+from esr.records.base import FORMAT_VERSION
+from esr.runs.files import new_directory, read_json, write_json
+from esr.runs.rundir import RunDir
+
+OPTIMIZER = "optimizer.safetensors"
+KEEP_OPTIMIZERS = 2
+"""Newest checkpoints that keep their optimiser state; older ones keep only their weights."""
+
+
+def save(run: RunDir, student: LM, optimizer: torch.optim.Optimizer, step: int) -> Path:
+    """Write `checkpoints/step-NNNNNN` (`adapter/` or `model/`, the optimiser, `state.json`)."""
+    target = run.path / "checkpoints" / f"step-{step:06d}"
+    with new_directory(target) as folder:
+        save_weights(student, folder)
+        save_file(_optimizer_tensors(student.module, optimizer), folder / OPTIMIZER)
+        write_json(folder / "state.json", {"format_version": FORMAT_VERSION, "step": step})
+    for old in run.checkpoints()[:-KEEP_OPTIMIZERS]:
+        (old / OPTIMIZER).unlink(missing_ok=True)
+    return target
+
+
+def save_weights(student: LM, folder: Path) -> None:
+    """The trained weights: a PEFT adapter in `adapter/`, or the whole model in `model/`."""
+    if isinstance(student.module, peft.PeftModel):
+        student.module.save_pretrained(
+            str(folder / "adapter"),
+            selected_adapters=[student.adapter],
+            save_embedding_layers=False,  # type: ignore[list-item]
+        )
+        (folder / "adapter" / "README.md").unlink(missing_ok=True)
+    else:
+        student.module.save_pretrained(folder / "model")  # type: ignore[operator]
+
+
+def load_weights(student: LM, checkpoint: Path) -> None:
+    """Put a checkpoint's trained weights into the student."""
+    try:
+        if isinstance(student.module, peft.PeftModel):
+            state = load_file(checkpoint / "adapter" / "adapter_model.safetensors", device=str(student.device))
+            peft.set_peft_model_state_dict(student.module, state, adapter_name=student.adapter or "default")
+        else:
+            state = {}
+            for file in sorted((checkpoint / "model").glob("*.safetensors")):
+                state |= load_file(file, device=str(student.device))
+            student.module.load_state_dict(state, strict=False)
+            student.causal_lm.tie_weights()  # type: ignore[operator]
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{checkpoint}: damaged checkpoint ({error}); remove that directory to go on from the one before."
+        ) from None
+
+
+def load(student: LM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
+    """Restore weights and optimiser; returns the step they belong to."""
+    load_weights(student, checkpoint)
+    try:
+        tensors = load_file(checkpoint / OPTIMIZER)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{checkpoint}: no usable optimiser state ({error}); a run can go on only from its newest checkpoints."
+        ) from None
+    _restore_optimizer(student.module, optimizer, tensors)
+    return int(read_json(checkpoint / "state.json")["step"])
+
+
+def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's state by parameter name."""
+    names: dict[Tensor, str] = {p: n for n, p in module.named_parameters()}
+    return {
+        f"{names[p]}:{key}": value.contiguous() for p, state in optimizer.state.items() for key, value in state.items()
+    }
+
+
+def _restore_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(module.named_parameters())
+    for name, value in tensors.items():
+        parameter, _, key = name.rpartition(":")
+        state: dict[str, Any] = optimizer.state[parameters[parameter]]
+        state[key] = value if key == "step" else value.to(parameters[parameter])
+
+
+def find_checkpoint(run: RunDir, step: int | None) -> Path:
+    """The checkpoint of a step, or the last one."""
+    saved = {int(p.name.removeprefix("step-")): p for p in run.checkpoints()}
+    if not saved:
+        raise UserError(f"{run.path} has no checkpoint yet.")
+    if step is not None and step not in saved:
+        raise UserError(f"{run.path} has no checkpoint of step {step}; there are {', '.join(map(str, saved))}.")
+    return saved[max(saved) if step is None else step]
+
+
+def load_trained(config: Config, saved: Path, device: torch.device, terminators: tuple[int, ...]) -> LM:
+    """The student with a checkpoint's weights, to sample from."""
+    student = load_student(config.student, device, terminators, config.run.seed)
+    load_weights(student, saved)
+    return student

@@ -1,0 +1,103 @@
+"""A causal language model with its tokenizer, and how to run it."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import peft
+import torch
+from torch import nn
+from transformers import (
+    PreTrainedTokenizerBase,
+)
+
+from esr.config import ModelConfig
+from esr.errors import UserError
+
+STUDENT = "default"
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class LM:
+    """A causal language model, its tokenizer, and how to run it.
+
+    Student and teacher may be two adapters on one `module`; `running` switches to the right one.
+    """
+
+    module: nn.Module
+    """A transformers model, or a PEFT model around one."""
+    tokenizer: PreTrainedTokenizerBase
+    config: ModelConfig
+    terminators: tuple[int, ...]
+    """Ids of the tokens that end this model's turn, ascending."""
+    adapter: str | None = None
+    """Name of the adapter to run with; None: the bare model."""
+    autocast: torch.dtype | None = None
+    """Run the forward pass under autocast (float32 master weights)."""
+
+    @property
+    def causal_lm(self) -> nn.Module:
+        """The transformers model, adapters injected."""
+        return self.module.get_base_model() if isinstance(self.module, peft.PeftModel) else self.module
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def vocab_size(self) -> int:
+        """Columns of the logits, padding included."""
+        head = self.causal_lm.get_output_embeddings()  # type: ignore[operator]
+        return int(head.weight.shape[0]) if head is not None else int(self.causal_lm.config.vocab_size)  # type: ignore
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Run with this model's own adapter (or none), under its autocast."""
+        with contextlib.ExitStack() as stack:
+            if isinstance(self.module, peft.PeftModel):
+                stack.enter_context(_adapter(self.module, self.adapter))
+            if self.autocast is not None:
+                stack.enter_context(torch.autocast(self.device.type, self.autocast))
+            yield
+
+
+@contextlib.contextmanager
+def _adapter(module: peft.PeftModel, name: str | None) -> Iterator[None]:
+    """Activate one adapter, or none, and go back to the student's afterwards."""
+    if name is None:
+        with module.disable_adapter():
+            yield
+    elif name == module.active_adapter:
+        yield
+    else:
+        before = module.active_adapter
+        module.set_adapter(name, inference_mode=True)
+        try:
+            yield
+        finally:
+            module.set_adapter(before)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `run.device` names; `auto` takes an accelerator if there is one."""
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(
+            f"run.device is {name!r}, which is not available here ({str(error).splitlines()[0]})."
+        ) from None
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type that a config's `dtype` names; `auto` is bfloat16 on an accelerator and float32 on a CPU."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

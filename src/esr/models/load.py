@@ -1,0 +1,194 @@
+"""Loading student and teacher: hub ids, local directories, GGUF files, adapters, and the lab's models."""
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from esr.config import ModelConfig, StudentConfig
+from esr.errors import UserError
+from esr.models import hub
+from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
+
+transformers.utils.logging.disable_progress_bar()
+
+
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+
+
+def location(ref: str) -> str:
+    """A model reference as something transformers can load. Raises `UserError` if a local directory is missing."""
+    if ref.startswith("lab:"):
+        home = Path(str(resources.files("esr"))) / "lab" / "models"
+        if not (home / ref[4:] / "config.json").exists():
+            names = ", ".join(sorted(p.parent.name for p in home.glob("*/config.json"))) or "none"
+            raise UserError(f"{ref}: no such lab model (there are: {names}).")
+        return str(home / ref[4:])
+    path = Path(ref).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.is_file():
+        raise UserError(f"{ref} is a file; give the directory it lies in, with `gguf_file:` if it is a GGUF file.")
+    if ref.count("/") != 1 or ref.startswith((".", "~", "/")):
+        raise UserError(f"{ref}: no such model directory, and not a hub id (owner/name).")
+    return ref
+
+
+@contextlib.contextmanager
+def loading(config: ModelConfig, what: str) -> Iterator[None]:
+    """Load from hub or disk inside this: a hub out of reach is noticed at once, and errors become one sentence."""
+    away = "" if Path(location(config.model)).is_dir() else hub_trouble(config.model)
+    try:
+        with hub.patient(away):
+            yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        if away:
+            text = f"the hub cannot be reached ({away}) and there is no cached copy; give a local directory instead"
+        raise UserError(f"{what}: cannot be loaded ({text}).") from None
+
+
+@functools.cache
+def hub_trouble(name: str) -> str:
+    """`hub.trouble` of a model, asked once."""
+    return hub.trouble("model", name)
+
+
+def _source(config: ModelConfig) -> dict[str, Any]:
+    source: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    if config.gguf_file:
+        source["gguf_file"] = config.gguf_file
+    return source
+
+
+def check(config: ModelConfig) -> None:
+    """Fail within seconds if the model's configuration cannot be had. Loads no weights."""
+    path = location(config.model)
+    if Path(path).is_dir():
+        wanted = config.gguf_file or "config.json"
+        if not (Path(path) / wanted).exists():
+            raise UserError(f"{config.model}: the directory holds no {wanted}, so it is not a model directory.")
+    if config.adapter and Path(config.adapter).is_dir() and not (Path(config.adapter) / "adapter_config.json").exists():
+        raise UserError(f"{config.adapter}: the directory holds no adapter_config.json, so it is not a PEFT adapter.")
+    if not config.gguf_file:
+        read_config(config)
+
+
+def read_config(config: ModelConfig) -> PretrainedConfig:
+    """The model's configuration."""
+    with loading(config, config.model):
+        return AutoConfig.from_pretrained(location(config.model), **_source(config))
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer."""
+    with loading(config, f"tokenizer of {config.model}"):
+        return AutoTokenizer.from_pretrained(location(config.model), **_source(config))
+
+
+def load_generation_config(config: ModelConfig) -> GenerationConfig:
+    """The model's generation defaults, empty if it ships none; only its terminators are used."""
+    path = location(config.model)
+    try:
+        with hub.patient("" if Path(path).is_dir() else hub_trouble(path)):
+            return GenerationConfig.from_pretrained(path, revision=config.revision)
+    except OSError:
+        return GenerationConfig()
+
+
+def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The bare transformers model, in evaluation mode and frozen. Safetensors (or GGUF) only, never pickles."""
+    options: dict[str, Any] = {**_source(config), "dtype": dtype}
+    if config.attention:
+        options["attn_implementation"] = config.attention
+    if not config.gguf_file:
+        options["use_safetensors"] = True
+    with loading(config, config.model):
+        model = AutoModelForCausalLM.from_pretrained(location(config.model), **options)
+    if config.gguf_file:
+        model.hf_quantizer = None
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_model(config: ModelConfig, device: torch.device, terminators: tuple[int, ...]) -> LM:
+    """A frozen model, with its adapter if it has one."""
+    module = load_weights(config, device, resolve_dtype(config.dtype, device))
+    if config.adapter:
+        with loading(config, f"adapter {config.adapter}"):
+            module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=TEACHER)  # type: ignore[arg-type]
+        module.requires_grad_(False).eval()
+    return LM(module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
+
+
+def load_student(config: StudentConfig, device: torch.device, terminators: tuple[int, ...], seed: int) -> LM:
+    """The trainable student.
+
+    LoRA: a fresh adapter (its initial weights drawn with `seed`) or the given one, in float32 on frozen weights.
+    Full fine-tuning: float32 master weights; a 16-bit `dtype` then means autocast.
+    """
+    dtype = resolve_dtype(config.dtype, device)
+    full = config.train == "full"
+    module = load_weights(config, device, torch.float32 if full else dtype)
+    if full:
+        if config.adapter:
+            module = _merge(module, config)
+        module.requires_grad_(True)
+        return LM(module, load_tokenizer(config), config, terminators, None, None if dtype == torch.float32 else dtype)
+    with loading(config, f"adapter of {config.model}"):
+        if config.adapter:
+            module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=STUDENT, is_trainable=True)  # type: ignore
+        else:
+            torch.manual_seed(seed)
+            module = peft.get_peft_model(module, _lora(config), adapter_name=STUDENT)  # type: ignore[arg-type]
+    return LM(module.eval(), load_tokenizer(config), config, terminators, STUDENT)
+
+
+def _lora(config: StudentConfig) -> peft.LoraConfig:
+    lora = config.lora
+    return peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+    )
+
+
+def _merge(module: nn.Module, config: ModelConfig) -> nn.Module:
+    with loading(config, f"adapter {config.adapter}"):
+        return peft.PeftModel.from_pretrained(module, config.adapter).merge_and_unload()  # type: ignore[arg-type,operator,return-value]
+
+
+def load_teacher(config: ModelConfig, student: LM, device: torch.device, terminators: tuple[int, ...]) -> LM:
+    """The frozen teacher. One that is the student's own base, or an adapter on it, shares the student's weights."""
+    if not shares_base(config, student.config):
+        return load_model(config, device, terminators)
+    if config.adapter:
+        with loading(config, f"adapter {config.adapter}"):
+            student.module.load_adapter(config.adapter, adapter_name=TEACHER, is_trainable=False)  # type: ignore[operator]
+    return LM(student.module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
+
+
+def shares_base(teacher: ModelConfig, student: ModelConfig) -> bool:
+    """Whether both are the same frozen weights (adapters apart)."""
+    same = ("model", "revision", "gguf_file", "dtype", "attention", "trust_remote_code")
+    frozen = isinstance(student, StudentConfig) and student.train == "lora"
+    return frozen and all(getattr(teacher, name) == getattr(student, name) for name in same)

@@ -1,0 +1,31 @@
+"""Response lengths: `analysis/lengths.json`."""
+
+from typing import Literal
+
+from esr.records.base import Estimate, Record
+from esr.records.finding import Finding
+
+
+class LengthRow(Record):
+    """Response lengths of one model."""
+
+    model: str
+    """`before`, `step 30`, `teacher`, or another run's name."""
+    responses: int
+    finish_rate: Estimate
+    p10: Estimate
+    """Tokens; intervals of quantiles are by a bootstrap over problems."""
+    p50: Estimate
+    p90: Estimate
+    mean: Estimate
+    histogram: list[tuple[int, int]]
+    """(first length, count) of equal bins."""
+
+
+class Lengths(Finding):
+    """Does it stay concise? `analysis/lengths.json`."""
+
+    kind: Literal["lengths"] = "lengths"
+    max_new_tokens: int
+    bin_width: int
+    rows: list[LengthRow]

@@ -1,0 +1,40 @@
+"""Responses to read, token by token: `analysis/rollouts.json`."""
+
+from typing import Literal
+
+from esr.records.base import Record
+from esr.records.finding import Finding
+
+
+class TokenView(Record):
+    """One token of a response with what both models thought of it."""
+
+    token: str
+    reverse_kl: float
+    student_entropy: float
+    teacher_entropy: float
+    student_rank: int
+    """1: the student's own first choice."""
+    teacher_rank: int
+    student_top: list[tuple[str, float]]
+    """Five most probable tokens and their probabilities."""
+    teacher_top: list[tuple[str, float]]
+
+
+class RolloutView(Record):
+    """One response, token by token."""
+
+    problem: str
+    question: str
+    model: Literal["before", "after"]
+    """Who wrote it; `student_*` fields of its tokens are this model's."""
+    right: bool | None
+    finished: bool
+    tokens: list[TokenView]
+
+
+class Rollouts(Finding):
+    """Responses to read: `analysis/rollouts.json`."""
+
+    kind: Literal["rollouts"] = "rollouts"
+    rollouts: list[RolloutView]

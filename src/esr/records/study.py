@@ -1,0 +1,103 @@
+"""Arms compared: `study.json`."""
+
+from typing import Any, Literal
+
+from esr.records.base import FORMAT_VERSION, Estimate, Record
+
+
+class CurvePoint(Record):
+    """A student's accuracy after some training."""
+
+    step: int
+    seconds: float
+    """Training time, evaluations left out."""
+    tokens: int
+    """Generated so far."""
+    avg: Estimate
+
+
+NOT_RUN = "not run yet"
+
+
+class ArmSeed(Record):
+    """One run of a study."""
+
+    seed: int
+    run: str
+    """Directory, relative to the study's runs."""
+    error: str | None
+    """Why there is no result; then all numbers below are empty."""
+    avg: Estimate | None = None
+    before: Estimate | None = None
+    teacher: Estimate | None = None
+    finish_rate: Estimate | None = None
+    avg_first: Estimate | None = None
+    avg_any: Estimate | None = None
+    repetition_rate: Estimate | None = None
+    strategy_rate: Estimate | None = None
+    tokens: dict[str, float] = {}
+    """Response length at the end: p10, p50, p90, mean."""
+    steps: int = 0
+    seconds: float = 0.0
+    """Training, evaluations left out."""
+    generated: int = 0
+    peak_memory_gib: float = 0.0
+    curve: list[CurvePoint] = []
+
+
+class Arm(Record):
+    """One training setting, over its seeds."""
+
+    name: str
+    overrides: dict[str, Any]
+    n: int
+    """`rollout.max_new_tokens`."""
+    student: str
+    teacher_model: str
+    seeds: list[ArmSeed]
+    avg: Estimate | None
+    """Pooled; its interval covers problems and seeds."""
+    gain: Estimate | None
+    """Against the untrained student, paired by problem and seed."""
+    reference: str | None = None
+    """The arm that this one is compared with; None for a reference itself."""
+    difference: Estimate | None
+    """Against the reference arm, paired by problem and seed."""
+    to_teacher: Estimate | None
+    """Against the teacher, paired."""
+    before: Estimate | None
+    teacher: Estimate | None
+    marks: list[str]
+    """`exceeds teacher`, `collapsed`, `worse than untrained`, by the rules in `Study.rules`."""
+    steps: float
+    seconds: float
+    """Training seconds, mean over seeds; likewise the rest."""
+    seconds_per_step: float
+    generated: float
+    peak_memory_gib: float
+
+
+class Study(Record):
+    """Arms compared: `study.json`."""
+
+    format_version: int = FORMAT_VERSION
+    kind: Literal["study"] = "study"
+    name: str
+    question: str
+    rule: Literal["updates", "tokens", "seconds"]
+    """What all arms have in common: optimiser steps, generated tokens, or training seconds."""
+    reference: str
+    """The reference arm, or several, joined by commas."""
+    task: str
+    problems: int
+    samples: int
+    seeds: list[int]
+    base: dict[str, Any]
+    """The configuration that arms override."""
+    rules: dict[str, str]
+    """What each mark means."""
+    arms: list[Arm]
+    environment: dict[str, Any]
+    command: str
+    seconds: float
+    """Of all runs together, evaluations included."""

@@ -1,0 +1,230 @@
+"""What a page is made from: run directories and study records, read once, with whatever is damaged noted and left out."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from esr.config import Config
+from esr.errors import UserError
+from esr.records.base import Record
+from esr.records.evaluation import Evaluation, Sample, label
+from esr.records.kinds import KINDS
+from esr.records.profile import Profile
+from esr.records.study import Study
+from esr.runs.files import read_json, read_lines, read_record
+from esr.runs.rundir import RunDir
+
+RECORDS: dict[str, type[Record]] = {**KINDS, "profile": Profile}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record and the file it came from."""
+
+    record: Any
+    file: Path
+    name: str = ""
+    """How the page calls the file: `RUN/analysis/decay.json`."""
+
+    @property
+    def source(self) -> str:
+        """The file's name on the page."""
+        return self.name or str(self.file)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory."""
+
+    label: str
+    """The directory's name; with its parent's where two runs have the same."""
+    path: Path
+    config: Config
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    rollouts: list[dict[str, Any]]
+    """Rows of samples.jsonl."""
+    evaluations: dict[str, Found]
+    """By name."""
+    analyses: dict[str, Found]
+    """By kind: `decay`, `profile`, ..."""
+    finished: bool
+    """Whether the last step's checkpoint is there, or a study has noted the end."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has nothing left to do: the last checkpoint and the evaluations after it are there."""
+        settings = self.config.eval
+        return self.finished and (
+            settings is None
+            or (self.last in self.evaluations and ("teacher" in self.evaluations or not settings.teacher))
+        )
+
+    @property
+    def last(self) -> str:
+        """Name of the evaluation at the end; a limit of tokens or seconds can end a run before its last step."""
+        return _last(self.metrics, self.config)
+
+    @property
+    def rows(self) -> Found:
+        """`metrics.jsonl` as a source of numbers."""
+        return Found(self.metrics, self.path / "metrics.jsonl", f"{self.label}/metrics.jsonl")
+
+    @property
+    def settings(self) -> Found:
+        """`config.json` as a source of numbers."""
+        return Found(self.config, self.path / "config.json", f"{self.label}/config.json")
+
+    def evaluation(self, model: str) -> Found | None:
+        """The evaluation of `before`, `after` (the last step) or `teacher` with the run's own settings."""
+        name = {"before": "step-000000", "after": self.last}.get(model, model)
+        return self.evaluations.get(name)
+
+    def responses(self, name: str) -> list[Sample]:
+        """Graded responses behind an evaluation; none if their file is missing or damaged."""
+        file = self.path / "evals" / f"{name}.jsonl"
+        try:
+            return [Sample.model_validate(row) for row in read_lines(file)] if file.exists() else []
+        except (ValidationError, UnicodeDecodeError):
+            return []
+
+    def found(self) -> Iterator[Found]:
+        """All that the page may quote of this run."""
+        yield from (*self.evaluations.values(), *self.analyses.values(), self.rows, self.settings)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything on a page."""
+
+    runs: list[Run]
+    studies: list[Found]
+    """`Study` records."""
+    trouble: list[str] = field(default_factory=list)
+    """One sentence for each file that could not be read."""
+
+    def first(self, kind: str) -> tuple[Run, Found] | None:
+        """The first run that has an analysis of this kind, and the analysis."""
+        return next(iter(self.all(kind)), None)
+
+    def all(self, kind: str) -> list[tuple[Run, Found]]:
+        """All runs that have an analysis of this kind."""
+        return [(run, run.analyses[kind]) for run in self.runs if kind in run.analyses]
+
+    def command(self, kind: str) -> str:
+        """The command that makes this analysis, for the first run on the page."""
+        return f"esr analyze {kind} {shlex.quote(str(self.runs[0].path)) if self.runs else 'RUN'}"
+
+    def sources(self) -> dict[str, Found]:
+        """Every file that the page may quote, by its name on the page."""
+        return {found.source: found for found in (*self.studies, *(f for run in self.runs for f in run.found()))}
+
+
+def load(paths: list[Path]) -> Data:
+    """Read runs and studies. Raises `UserError` if a path is neither, or nothing at all can be read."""
+    runs: list[Run] = []
+    studies: list[Found] = []
+    trouble: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        file = path / "study.json" if path.is_dir() else path
+        if file.is_file() and file.suffix == ".json":
+            try:
+                name = _unique(file.parent if path.is_dir() else file.with_suffix(""), taken)
+                studies.append(Found(read_record(file, Study), file, f"{name}/{file.name}"))
+            except UserError as error:
+                trouble.append(str(error))
+        elif (path / "config.json").exists():
+            run = _run(path, _unique(path, taken), trouble)
+            if run is not None:
+                runs.append(run)
+        else:
+            raise UserError(f"{path} is neither a run directory (no config.json) nor a study (no study.json).")
+    if not runs and not studies:
+        raise UserError(" ".join(trouble) or "Nothing to report: name a run directory or a study.")
+    return Data(runs, studies, trouble)
+
+
+def _unique(path: Path, taken: set[str]) -> str:
+    """A short name for a directory that no other one on the page has."""
+    whole = path.resolve()
+    choices = [
+        whole.name or "run",
+        f"{whole.parent.name}/{whole.name}",
+        *(f"{whole.name} ({i})" for i in range(2, 999)),
+    ]
+    name = next(choice for choice in choices if choice not in taken)
+    taken.add(name)
+    return name
+
+
+def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
+    directory = RunDir(path)
+    try:
+        config = directory.config()
+    except UserError as error:
+        trouble.append(str(error))
+        return None
+    evaluations = _records(path / "evals", name, lambda raw: Evaluation, trouble)
+    analyses = _records(path / "analysis", name, lambda raw: RECORDS.get(raw.get("kind", "")), trouble)
+    try:
+        environment = read_json(path / "env.json")
+    except UserError as error:
+        trouble.append(str(error))
+        environment = {}
+    metrics = _lines(directory.metrics_file, trouble)
+    ended = (path / "checkpoints" / _last(metrics, config) / "state.json", path / "finished.json")
+    return Run(
+        name, path, config, environment if isinstance(environment, dict) else {}, metrics,
+        _lines(directory.samples_file, trouble), {f.record.name: f for f in evaluations},
+        {_kind(f.record): f for f in analyses}, any(file.exists() for file in ended),
+    )  # fmt: skip
+
+
+def _kind(record: Any) -> str:
+    """A record's kind; the profile by the paper's protocol stands beside the other one."""
+    return "profile-paper" if getattr(record, "protocol", "") == "paper" else str(record.kind)
+
+
+def _last(metrics: list[dict[str, Any]], config: Config) -> str:
+    optim = config.optim
+    step = metrics[-1].get("step", optim.steps) if metrics and optim.progress(metrics) >= 1 else optim.steps
+    return f"step-{int(step):06d}"
+
+
+def _lines(file: Path, trouble: list[str]) -> list[dict[str, Any]]:
+    """Rows of a `.jsonl` file that are objects."""
+    try:
+        return [row for row in read_lines(file) if isinstance(row, dict)] if file.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        trouble.append(f"{file}: cannot be read ({error}).")
+        return []
+
+
+def _records(folder: Path, run: str, kind_of: Any, trouble: list[str]) -> list[Found]:
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            raw = read_json(file)
+            kind = kind_of(raw) if isinstance(raw, dict) else None
+            if kind is None:
+                trouble.append(f"{file}: not a record that this version knows.")
+            else:
+                found.append(Found(read_record(file, kind), file, f"{run}/{folder.name}/{file.name}"))
+        except UserError as error:
+            trouble.append(str(error))
+    return found
+
+
+def order(evaluations: list[Found]) -> list[Found]:
+    """By step, the teacher last."""
+    return sorted(evaluations, key=lambda f: (not f.record.name.startswith("step-"), f.record.name))
+
+
+def name_of(found: Found) -> str:
+    """How people call an evaluation: `before`, `step 30`, `teacher`."""
+    return label(found.record.name)

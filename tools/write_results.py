@@ -1,0 +1,160 @@
+"""Write docs/results.md from the records in results/. No number in it is typed by hand.
+
+python tools/write_results.py > docs/results.md
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / name).read_text())
+
+
+def pct(e: dict[str, Any] | None, sign: str = "") -> str:
+    """`52.1 [48.0, 56.2]`, in percent."""
+    if e is None:
+        return "-"
+    return f"{100 * e['value']:{sign}.1f} [{100 * e['low']:{sign}.1f}, {100 * e['high']:{sign}.1f}]"
+
+
+def nats(e: dict[str, Any] | None, sign: str = "") -> str:
+    if e is None:
+        return "-"
+    return f"{e['value']:{sign}.3f} [{e['low']:{sign}.3f}, {e['high']:{sign}.3f}]"
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+        "",
+    ]
+
+
+def called(name: str) -> str:
+    return {"step-000000": "student before", "teacher": "teacher"}.get(
+        name, f"student after {name[5:].lstrip('0')} steps"
+    )
+
+
+def groups(evaluations: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Evaluations of one task with one setting."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for e in evaluations:
+        found.setdefault(json.dumps([e["task"], e["settings"]], sort_keys=True), []).append(e)
+    return list(found.values())
+
+
+def accuracy(evaluations: list[dict[str, Any]], changes: dict[str, dict[str, Any]]) -> list[str]:
+    """One task's table."""
+    first = evaluations[0]
+    how = "greedy" if first["settings"]["temperature"] == 0 else f"temperature {first['settings']['temperature']:g}"
+    rows = [
+        [
+            called(e["name"].partition("@")[0]), pct(e["avg"]), pct(changes.get(e["name"]), "+"), pct(e["avg_first"]),
+            pct(e["avg_any"]), pct(e["finish_rate"]), pct(e["repetition_rate"]), f"{e['tokens']['p50']:.0f}",
+        ]
+        for e in evaluations
+    ]  # fmt: skip
+    title = f"`{first['task']}`, {first['problems']} problems, {first['samples']} responses each, {how}:"
+    head = [
+        "model",
+        "accuracy (last answer)",
+        "change",
+        "first answer",
+        "any answer",
+        "finished",
+        "repetitive",
+        "median tokens",
+    ]
+    return [title, "", *table(head, rows)]
+
+
+ARITHMETIC = (
+    "esr eval runs/smollm2 eval.source=reasoning_gym:basic_arithmetic eval.temperature=0 eval.samples=1 eval.size=400 "
+    "eval.limit=200 eval.max_new_tokens=100 'eval.params={min_terms: 2, max_terms: 2, min_digits: 1, max_digits: 1, "
+    'operators: ["+", "*"], allow_parentheses: false, allow_negation: false}\''
+)
+
+
+def smollm2() -> list[str]:
+    """The prune-and-distil example."""
+    run, profile = read("smollm2/esr.json"), read("smollm2/profile.json")
+    last = run["last"]
+    lines = [
+        "## SmolLM2-135M without two of its layers, distilled with ESR", "",
+        "```bash", "python examples/smollm2/make_models.py", "esr train examples/smollm2/esr.yaml",
+        f"esr analyze profile runs/smollm2 --problems {profile['problems']} --json > results/smollm2/profile.json",
+        *(f"{ARITHMETIC} --who {who}" for who in ("base", "last", "teacher")),
+        "esr train examples/smollm2/esr.yaml --json > results/smollm2/esr.json    # complete: prints what there is", "```", "",
+        f"{run['steps']} steps of 8 responses to GSM-Symbolic prompts, N = {profile['trained_window']}, one training seed, on a CPU. "
+        "Accuracy is measured on single operations with one-digit numbers, a task that the prompts do not train. "
+        "Percent, 95% interval clustered by problem; the change is paired by problem.", "",
+    ]  # fmt: skip
+    for group in groups(run["evaluations"]):
+        lines += accuracy(group, {d["name"]: d["avg"] for d in run["differences"]})
+    lines += [
+        f"Reverse KL to the teacher in nats, on {profile['problems']} held-out prompts of `{profile['prompts']}` (95% interval by "
+        "response). *Common*: the untrained student's responses, the same for both; *own*: the trained student's.", "",
+    ]  # fmt: skip
+    curves = {(c["model"], c["trajectories"]): c["bins"] for c in profile["curves"]}
+    common, after, own = curves["before", "common"], curves["after", "common"], curves["after", "own"]
+    rows = []
+    for i, b in enumerate(common):
+        end = f"{b['end'] - 1}" if b["end"] else ""
+        rows.append([
+            f"{b['start']}-{end}", nats(b["reverse_kl"]), nats(after[i]["reverse_kl"]), nats(own[i]["reverse_kl"]) if i < len(own) else "-",
+            f"{b['tokens']:,} / {b['responses']}",
+        ])  # fmt: skip
+    lines += table(["positions", "before, common", "after, common", "after, own", "tokens / responses (common)"], rows)
+    lines += [
+        f"Paired change on the common responses: {nats(profile['inside'], '+')} in the first {profile['trained_window']} positions, "
+        f"{nats(profile['beyond'], '+')} beyond them, where nothing was trained.", "",
+        f"Training loss at the last step {last['loss']:.3f}; peak memory {last['memory/peak_gib']:.1f} GiB.", "",
+    ]  # fmt: skip
+    return lines
+
+
+def bench() -> list[str]:
+    """What a step costs."""
+    record = read("bench/step.json")
+    arms = record["arms"]
+    base = arms["esr"]
+    names = {
+        "esr": f"ESR, N = {record['n']}",
+        "full": f"full OPD, cap {record['full']}",
+        "trl": f"TRL 1.16 DistillationTrainer, N = {record['n']}",
+        "trl-checkpointing": f"TRL 1.16 with its default, gradient checkpointing, N = {record['n']}",
+    }
+    phases = ("sync", "generate", "score", "train")
+    rows = [
+        [
+            names[arm], f"{r['seconds']:.2f}", *(f"{r[p]:.2f}" if p in r else "-" for p in phases), f"{r['peak_gib']:.2f}",
+            f"{r['seconds'] / base['seconds']:.2f}", f"{r['peak_gib'] / base['peak_gib']:.2f}",
+        ]
+        for arm, r in arms.items()
+    ]  # fmt: skip
+    return [
+        "## What a step costs", "", "```bash", "make trl    # ends with: python bench/step.py --trl-python .venv-trl/bin/python", "```", "",
+        f"SmolLM2 pair, LoRA r 32 on all linear layers, {record['batch']} responses a step, float32, two CPU cores; "
+        f"median of {record['steps']} steps after one that is left out; one process for each arm, one after the other. "
+        "Seconds, GiB, and ratios to ESR.", "",
+        *table(["arm", "s/step", *phases, "peak GiB", "time ratio", "memory ratio"], rows),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    from lab_results import lab
+
+    intro = [
+        "# Results",
+        "",
+        "Written by `python tools/write_results.py > docs/results.md` from the records in `results/`.",
+        "",
+    ]
+    print("\n".join([*intro, *smollm2(), *lab(), *bench()]).rstrip())

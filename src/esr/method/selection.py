@@ -53,3 +53,18 @@ def largest(signal: Tensor, mask: Tensor, k: int) -> Tensor:
 def kept(by: str, k: int, lengths: Tensor) -> Tensor:
     """(B,) positions that the selection keeps of responses with these lengths."""
     return lengths if by == "all" else lengths.clamp(max=k)
+
+
+def by_position(shape: str, scale: int, mask: Tensor) -> Tensor:
+    """(B, T) factors on the loss weights: a soft stop instead of a hard one. `scale` is in tokens, t counts from 0.
+
+    `flat`: 1. `linear`: max(0, 1 - t / scale). `exponential`: exp(-t / scale). `rising`: min(1, (t + 1) / scale).
+    """
+    t = torch.arange(mask.shape[1], device=mask.device, dtype=torch.float32)
+    factors = {
+        "flat": torch.ones_like(t),
+        "linear": (1 - t / scale).clamp(min=0),
+        "exponential": torch.exp(-t / scale),
+        "rising": ((t + 1) / scale).clamp(max=1),
+    }
+    return factors[shape] * mask

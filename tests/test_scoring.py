@@ -3,12 +3,16 @@
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     CohereConfig,
     CohereForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3Config,
 )
 
 from esr import scoring
@@ -64,6 +68,53 @@ def test_row_i_predicts_token_i_of_the_response():
 def test_amount_of_padding_changes_nothing():
     lm = make_lm(1)
     assert torch.allclose(logits(lm, *rows(LENGTHS)), logits(lm, *rows(LENGTHS, pad_left=6, pad_right=4)), atol=1e-5)
+
+
+@torch.no_grad()
+def padded_on_the_left(lm: LM, prompts: Prompts, rollout: Rollout) -> torch.Tensor:
+    """The hidden states by the book: left-padded prompts, an explicit mask and explicit positions."""
+    ids = torch.cat([prompts.ids, rollout.response_ids], dim=1)
+    mask = torch.cat([prompts.mask, rollout.response_mask], dim=1)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    out = lm.causal_lm.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+    return out.last_hidden_state[:, prompts.ids.shape[1] - 1 : -1][rollout.response_mask]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SMALL),
+        Qwen2Config(**SMALL),
+        Qwen3Config(**SMALL, head_dim=8),
+        Gemma2Config(**SMALL, head_dim=8, sliding_window=6, attn_implementation="eager"),
+    ],
+    ids=lambda config: config.model_type,
+)
+@torch.no_grad()
+def test_rows_without_a_mask_equal_masked_rows_and_single_rows(config):
+    torch.manual_seed(0)
+    lm = LM(AutoModelForCausalLM.from_config(config).eval(), make_tokenizer(), ModelConfig(model="x"), (2,))
+    for p in lm.module.parameters():
+        p.mul_(3 if p.dim() > 1 else 1)
+    prompts, rollout = rows(LENGTHS, pad_left=3, pad_right=2)
+    got = scoring.hidden_states(lm, prompts, rollout)
+    one = [torch.tensor([i]) for i in range(len(LENGTHS))]
+    single = torch.cat([scoring.hidden_states(lm, prompts.select(i), rollout.select(i)) for i in one])
+    assert torch.allclose(got, padded_on_the_left(lm, prompts, rollout), atol=1e-5)
+    assert torch.allclose(got, single, atol=1e-5)
+    assert scoring.padding_is_exact(lm)
+
+
+@torch.no_grad()
+def test_a_model_that_looks_to_the_right_is_scored_row_by_row():
+    lm = make_lm(1)
+    mix = lambda module, args, out: setattr(out, "last_hidden_state", out.last_hidden_state.cumsum(1).flip(1))  # noqa: E731
+    lm.causal_lm.base_model.register_forward_hook(mix)
+    assert not scoring.padding_is_exact(lm)
+    prompts, rollout = rows(LENGTHS, pad_left=3, pad_right=2)
+    one = [torch.tensor([i]) for i in range(len(LENGTHS))]
+    single = torch.cat([scoring.hidden_states(lm, prompts.select(i), rollout.select(i)) for i in one])
+    assert torch.equal(scoring.hidden_states(lm, prompts, rollout), single)
 
 
 def granite():

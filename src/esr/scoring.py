@@ -1,8 +1,10 @@
 """Two models' next-token distributions at the response positions, and nowhere else.
 
-The causal shift lives here, once: the hidden state at position i predicts token i + 1. A model is run up to its last
-hidden states; its head is applied to chunks of positions, so that no (B, T, V) tensor is ever held.
+A model is run up to its last hidden states, on rows padded on the right and without a mask (`method.layout`); its head is
+applied to chunks of positions, so that no (B, T, V) tensor is ever held.
 """
+
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from esr.errors import UserError
 from esr.method.divergence import Divergence, entropy, reverse_kl
 from esr.method.events import EventSpace
+from esr.method.layout import lay_out
 from esr.method.tensors import PositionStats, Prompts, Rollout, concat_stats
 from esr.models.lm import LM
 
@@ -24,14 +27,41 @@ def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout) -> Tensor:
 
     Gradient flows if the model is trained and gradients are enabled.
     """
-    ids = torch.cat([prompts.ids, rollout.response_ids], dim=1)
-    mask = torch.cat([prompts.mask, rollout.response_mask], dim=1)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    backbone = lm.causal_lm.base_model
+    rows = torch.arange(len(rollout), device=rollout.response_ids.device)
+    together = [rows] if len(rollout) == 1 or padding_is_exact(lm) else rows.split(1)
+    layouts = [lay_out(prompts.select(part), rollout.select(part)) for part in together]
+    return torch.cat([last_hidden(lm, layout.ids).flatten(0, 1)[layout.predictors] for layout in layouts])
+
+
+def last_hidden(lm: LM, ids: Tensor) -> Tensor:
+    """(R, L, D) last hidden states of rows without padding on the left: no mask, causality alone."""
     with lm.running():
-        out = backbone(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)  # type: ignore[operator]
-    start = prompts.ids.shape[1] - 1
-    return out.last_hidden_state[:, start:-1][rollout.response_mask]
+        return lm.causal_lm.base_model(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[operator]
+
+
+def padding_is_exact(lm: LM) -> bool:
+    """Whether what stands to the right of a row leaves its hidden states as they are, as causal attention does.
+
+    Found out once for each model, by running it. A model for which it is not so is scored row by row.
+    """
+    if lm.module not in _EXACT:
+        _EXACT[lm.module] = _probe_padding(lm)
+    return _EXACT[lm.module]
+
+
+_EXACT: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _probe_padding(lm: LM) -> bool:
+    ids = torch.arange(1, 41, device=lm.device)[None] % lm.vocab_size
+    training = lm.module.training
+    lm.module.eval()
+    try:
+        alone, padded = last_hidden(lm, ids[:, :8]).float(), last_hidden(lm, ids)[:, :8].float()
+    finally:
+        lm.module.train(training)
+    return bool((alone - padded).abs().max() <= 0.02 * alone.abs().max())
 
 
 class _Given(nn.Module):

@@ -14,6 +14,9 @@ from transformers import (
 from esr.config import ModelConfig
 from esr.errors import UserError
 
+# cuDNN's attention gives NaN gradients under some masks (pytorch#196678). Scoring has no mask; decoding has one.
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 STUDENT = "default"
 TEACHER = "teacher"
 

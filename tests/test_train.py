@@ -17,6 +17,7 @@ from esr import train
 from esr.cli.main import run as esr
 from esr.config import OptimConfig
 from esr.configfile import load
+from esr.errors import UserError
 from esr.models import checkpoint
 from esr.models.load import load_student
 from esr.runs.rundir import RunDir
@@ -122,6 +123,7 @@ def test_fresh_moves_the_old_run_aside(home):
     assert esr(["train", "c.yaml", "optim.steps=2", "--fresh"]) == 0
     assert Path("run~1/metrics.jsonl").read_bytes() == old
     assert len(rows("run")) == 2
+    assert len(rows("run~1")) == 1
 
 
 def test_another_configuration_is_refused_and_nothing_is_written_over(home, capsys):
@@ -136,6 +138,19 @@ def test_a_second_process_is_kept_out(home, capsys):
     with RunDir("run").locked():
         assert esr(["train", "c.yaml"]) == 2
     assert "in use by another esr process" in capsys.readouterr().err
+
+
+def test_a_fresh_start_keeps_the_lock(home):
+    """The old run moves aside under it; nobody gets in between."""
+    assert esr(["train", "c.yaml", "optim.steps=1"]) == 0
+    config, run = load("c.yaml"), RunDir("run")
+    with run.locked():
+        run.start(config, "cpu", fresh=True)
+        assert run.metrics() == [] and RunDir("run~1").metrics()
+        with pytest.raises(UserError, match="in use"), RunDir("run").locked():
+            pass
+    with RunDir("run").locked(), RunDir("run~1").locked():
+        pass
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(home, capsys):

@@ -6,11 +6,12 @@ Every file is written atomically or, for the `.jsonl` files, appended line by li
 """
 
 import contextlib
-import fcntl
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from esr.config import Config
@@ -25,6 +26,8 @@ FREE_TO_CHANGE = (
     "run.dir", "run.trackers", "run.checkpoint_every", "run.samples_every", "optim.micro_batch_tokens", "eval.every",
 )  # fmt: skip
 """Keys that may differ between a run and its resumption without changing its numbers."""
+LOCK = ".lock"
+"""The file that the process at work in a run directory holds."""
 
 
 class RunDir:
@@ -53,7 +56,7 @@ class RunDir:
             self._move_aside()
         if self.exists():
             self._require_same(config)
-        elif self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
+        elif self.path.exists() and any(p.name != LOCK for p in self.path.iterdir()):
             raise UserError(f"{self.path} exists and is not a run directory; choose another with run.dir=PATH.")
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -68,10 +71,15 @@ class RunDir:
         write_json(self.path / "env.json", {**first, "resumed": resumed})
 
     def _move_aside(self) -> None:
+        """Everything but the lock goes to NAME~1, so that the directory stays locked; `config.json`, which makes it a run, first."""
         number = 1
         while (target := self.path.with_name(f"{self.path.name}~{number}")).exists():
             number += 1
-        self.path.rename(target)
+        with writable(target):
+            target.mkdir()
+            for file in sorted(self.path.iterdir(), key=lambda f: f.name != "config.json"):
+                if file.name != LOCK:
+                    shutil.move(file, target / file.name)
 
     def _require_same(self, config: Config) -> None:
         old, new = flatten(self.config().model_dump()), flatten(config.model_dump())
@@ -92,14 +100,13 @@ class RunDir:
         """Keep a second process out of this directory."""
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "w")
-        with lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+                held = FileLock(self.path / LOCK).acquire(timeout=0)
+            except Timeout:
                 raise UserError(
                     f"{self.path} is in use by another esr process; wait for it, or choose another run.dir."
                 ) from None
+        with held:
             yield
 
     def append(self, file: Path, row: dict[str, Any]) -> None:

@@ -249,8 +249,6 @@ def test_lengths_that_the_user_may_give():
     for given in ("10,x", "", "-5", "10,,20", "0", "100"):
         with pytest.raises(UserError, match="--lengths"):
             command.chosen_lengths(given, "ours", False, 100)
-    with pytest.raises(UserError, match="ours or paper"):
-        command.checked_protocol("theirs")
 
 
 def test_the_command_writes_its_record_and_prints_tables(pair_dir, tmp_path, monkeypatch, capsys):

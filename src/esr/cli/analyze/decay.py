@@ -28,7 +28,8 @@ def decay(
         str | None, typer.Option(help="Prefix lengths in tokens; default: 0,10,25,50,100,200,300.")
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="`ours`, or `paper`: prefixes pass as text, finished ones count as they are.")
+        Literal["ours", "paper"],
+        typer.Option(help="`paper`: prefixes pass as text, finished ones count as they are."),
     ] = "ours",
     seed: Seed = 1,
     quick: Quick = False,
@@ -38,16 +39,15 @@ def decay(
 
     Example: `esr analyze decay runs/smollm2 --lengths 25,50,100 --problems 100`
     """
-    way = checked_protocol(protocol)
     from esr.analysis import decay as analysis
     from esr.analysis.parts import parts
     from esr.analysis.subject import graded, open_subject
 
     subject = open_subject(target, teacher, task, step, needs="eval")
     tasks, source, settings = graded(subject.config, problems or (40 if quick else 200))
-    measured = chosen_lengths(lengths, way, quick, settings.max_new_tokens)
+    measured = chosen_lengths(lengths, protocol, quick, settings.max_new_tokens)
     samples = samples or (2 if quick else 4)
-    chosen = analysis.choices(settings, measured, samples, way, seed)
+    chosen = analysis.choices(settings, measured, samples, protocol, seed)
     models = {role: name for role, name in subject.models.items() if role != "after"}
     student = subject.before
     if step is not None:
@@ -60,13 +60,6 @@ def decay(
             (models, source), kept,
         )  # fmt: skip
         finish(subject.directory, "decay", record, json, decay_table)
-
-
-def checked_protocol(name: str) -> Literal["ours", "paper"]:
-    """The protocol of this name. Raises `UserError` for another."""
-    if name == "ours" or name == "paper":
-        return name  # type: ignore[return-value]
-    raise UserError(f"--protocol {name}: give ours or paper.")
 
 
 def chosen_lengths(given: str | None, protocol: str, quick: bool, cap: int) -> list[int]:

@@ -1,8 +1,7 @@
 """`esr analyze profile`."""
 
 from collections.abc import Callable
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -12,13 +11,6 @@ from esr.cli.analyze.options import Json, Problems, Quick, Seed, Step, Target, T
 from esr.records.profile import Curve, PositionBin, Profile
 
 
-class Protocol(StrEnum):
-    """Choices of `--protocol`."""
-
-    ours = "ours"
-    paper = "paper"
-
-
 def profile(
     target: Target,
     teacher: Teacher = None,
@@ -26,9 +18,9 @@ def profile(
     step: Step = None,
     problems: Problems = None,
     protocol: Annotated[
-        Protocol,
+        Literal["ours", "paper"],
         typer.Option(help="`paper`: own responses at temperature 0.7, log-probability gaps of sampled tokens."),
-    ] = Protocol.ours,
+    ] = "ours",
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Length cap of the responses; default: 640, for `paper` 1024.")
     ] = None,
@@ -44,7 +36,7 @@ def profile(
     from esr.analysis.subject import held_out, open_subject
 
     subject = open_subject(target, teacher, task, step)
-    config, paper = subject.config, protocol is Protocol.paper
+    config, paper = subject.config, protocol == "paper"
     prompts, source = held_out(config, problems or (24 if quick else 64))
     if paper:
         sampler = analysis.paper_sampler(max_new_tokens or analysis.PAPER_CAP, subject.pair.terminators)
@@ -52,7 +44,7 @@ def profile(
         sampler = subject.sampler(max_new_tokens or 640)
     record = analysis.compute(
         subject.before, subject.after, subject.teacher, prompts, sampler, subject.pair.events(config.loss.merge_terminators),
-        config.rollout.max_new_tokens, subject.step, seed, source, protocol.value,  # type: ignore[arg-type]
+        config.rollout.max_new_tokens, subject.step, seed, source, protocol,  # type: ignore[arg-type]
     )  # fmt: skip
     finish(subject.directory, "profile-paper" if paper else "profile", record, json, profile_table)
 

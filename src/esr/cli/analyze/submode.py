@@ -1,7 +1,6 @@
 """`esr analyze submode`."""
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -12,21 +11,6 @@ from esr.cli.analyze.options import Json, Others, Problems, Quick, Seed, Step, T
 from esr.records.submode import Candidate, SubMode
 
 
-class Trajectories(StrEnum):
-    own = "own"
-    shared = "shared"
-
-
-class Decile(StrEnum):
-    per_model = "per-model"
-    shared = "shared"
-
-
-class Direction(StrEnum):
-    reverse_kl = "reverse_kl"
-    forward_kl = "forward_kl"
-
-
 def submode(
     target: Target,
     teacher: Teacher = None,
@@ -35,12 +19,16 @@ def submode(
     others: Others = None,
     problems: Problems = None,
     trajectories: Annotated[
-        Trajectories, typer.Option(help="Each model on its own responses, or all on the untrained student's.")
-    ] = Trajectories.own,
+        Literal["own", "shared"],
+        typer.Option(help="Each model on its own responses, or all on the untrained student's."),
+    ] = "own",
     decile: Annotated[
-        Decile, typer.Option(help="Each model's own tenth of positions, or the untrained student's for all.")
-    ] = Decile.per_model,
-    divergence: Annotated[Direction, typer.Option(help="What the tenth is chosen by.")] = Direction.reverse_kl,
+        Literal["per-model", "shared"],
+        typer.Option(help="Each model's own tenth of positions, or the untrained student's for all."),
+    ] = "per-model",
+    divergence: Annotated[
+        Literal["reverse_kl", "forward_kl"], typer.Option(help="What the tenth is chosen by.")
+    ] = "reverse_kl",
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length cap of the responses.")] = 640,
     seed: Seed = 1,
     quick: Quick = False,
@@ -53,7 +41,7 @@ def submode(
     from esr.analysis import submode as analysis
     from esr.analysis.subject import held_out, open_subject, other_runs
 
-    choice = analysis.Choice(trajectories.value, decile.value, divergence.value)
+    choice = analysis.Choice(trajectories, decile, divergence)
     choice.check()
     subject = open_subject(target, teacher, task, step)
     runs = other_runs(subject, others or [])

@@ -1,0 +1,79 @@
+"""The model card of an exported student: what was done, what was measured, and metadata that the hub understands."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from esr import __version__
+from esr.config import Config
+from esr.records.base import Estimate
+from esr.records.evaluation import Evaluation, label
+
+
+def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool, title: str) -> str:
+    """Markdown with a YAML head, from the template `card.md`. `step` names the exported checkpoint."""
+    by_task = sorted(evaluations, key=lambda e: (e.task, e.name))
+    return str(
+        ModelCard.from_template(
+            metadata(config, [e for e in by_task if e.name.partition("@")[0] == step], adapter, title),
+            template_str=resources.files("esr").joinpath("card.md").read_text(encoding="utf-8"),
+            student=config.student.model, teacher=config.teacher.model, version=__version__, step=step, title=title,
+            n=config.rollout.max_new_tokens, recipe=recipe(config), measured=list(map(measured, by_task)),
+            divergence=config.loss.divergence.replace("_kl", " KL").replace("jsd", "Jensen-Shannon divergence"),
+        )
+    )  # fmt: skip
+
+
+def metadata(config: Config, evaluations: list[Evaluation], adapter: bool, title: str) -> ModelCardData:
+    """What the hub reads: the base model if it lies there, and the exported student's accuracies in percent."""
+    results = [
+        EvalResult("text-generation", e.task, e.task, "accuracy", round(100 * e.avg.value, 2), metric_name=f"avg@{e.samples}")
+        for e in evaluations
+    ]  # fmt: skip
+    return ModelCardData(
+        base_model=hub_id(config.student.model),
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["on-policy-distillation", "esr"],
+        model_name=title,
+        eval_results=results or None,
+    )
+
+
+def hub_id(ref: str) -> str | None:
+    """The model reference, if it is a repository on the hub: not a directory here, nor a model of the lab."""
+    try:
+        validate_repo_id(ref)
+    except HFValidationError:
+        return None
+    return None if Path(ref).exists() or "/" not in ref else ref
+
+
+def recipe(config: Config) -> list[tuple[str, Any]]:
+    """Rows of (setting, value)."""
+    rollout, optim, lora = config.rollout, config.optim, config.student.lora
+    tuned = f"LoRA r={lora.r}, alpha={lora.alpha:g}" if config.student.train == "lora" else "all weights"
+    return [
+        ("prompts", config.data.source), ("early-stop length N", rollout.max_new_tokens),
+        ("steps", optim.steps), ("responses per step", f"{rollout.prompts_per_step} prompts x {rollout.samples_per_prompt}"),
+        ("sampling", f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}"),
+        ("loss", f"{config.loss.divergence}, {config.loss.aggregation}, selection {config.loss.selection.by}"),
+        ("trained", tuned), ("learning rate", f"{config.lr:g}, {optim.schedule}"), ("seed", config.run.seed),
+        ("system prompt", json.dumps(config.student.system_prompt)),
+    ]  # fmt: skip
+
+
+def measured(e: Evaluation) -> tuple[str, ...]:
+    """An evaluation's row of the table."""
+    shares = map(percent, (e.avg, e.pass_at_k, e.finish_rate))
+    return (label(e.name), e.task, f"{e.problems} x {e.samples}", *shares, f"{e.tokens['p50']:.0f}")
+
+
+def percent(estimate: Estimate) -> str:
+    """`52.1% [48.0, 56.2]`."""
+    return f"{100 * estimate.value:.1f}% [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"

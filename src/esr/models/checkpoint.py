@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from esr.config import Config
 from esr.errors import UserError
 from esr.models.lm import LM
-from esr.models.load import load_student
+from esr.models.load import load_student, quiet
 from esr.records.base import FORMAT_VERSION
 from esr.runs.files import new_directory, read_json, write_json
 from esr.runs.rundir import RunDir
@@ -48,7 +48,8 @@ def save_weights(student: LM, folder: Path) -> None:
         )
         (folder / "adapter" / "README.md").unlink(missing_ok=True)
     else:
-        student.module.save_pretrained(folder / "model")  # type: ignore[operator]
+        with quiet():
+            student.module.save_pretrained(folder / "model")  # type: ignore[operator]
 
 
 def load_weights(student: LM, checkpoint: Path) -> None:

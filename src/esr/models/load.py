@@ -26,10 +26,19 @@ from esr.errors import UserError
 from esr.models import hub
 from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
 
-transformers.utils.logging.disable_progress_bar()
 
-
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' bars over weights (the run has its own), and its warning at what PEFT reads."""
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            yield
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
 
 
 def location(ref: str) -> str:
@@ -55,7 +64,7 @@ def loading(config: ModelConfig, what: str) -> Iterator[None]:
     """Load from hub or disk inside this: a hub out of reach is noticed at once, and errors become one sentence."""
     away = "" if Path(location(config.model)).is_dir() else hub_trouble(config.model)
     try:
-        with hub.patient(away):
+        with hub.patient(away), quiet():
             yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

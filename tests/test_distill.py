@@ -11,7 +11,7 @@ from esr.configfile import validate
 from esr.distill import Distiller, PromptPair, gradient, step
 from esr.errors import RunStopped, UserError
 from esr.meters import Phases
-from esr.method.events import EventSpace
+from esr.method.events import one_vocabulary
 from esr.microbatch import Batch
 from esr.records.problem import Problem
 from esr.sampling.loop import sample
@@ -35,7 +35,7 @@ def distiller(budget: int = 10**6, n: int = 20, **changes) -> Distiller:
     optimizer = torch.optim.AdamW(student.module.parameters(), lr=1e-2)
     cfg = config(**changes)
     return Distiller(
-        cfg, student, teacher, EventSpace(64), Sampler(n, (2,), 0.8, 0.95), optimizer, budget, lambda text: None
+        cfg, student, teacher, one_vocabulary(64), Sampler(n, (2,), 0.8, 0.95), optimizer, budget, lambda text: None
     )
 
 
@@ -191,7 +191,7 @@ def test_gradient_checkpointing_changes_no_gradient():
 
 def test_merging_terminators_of_one_changes_nothing():
     plain, merged = distiller(), distiller()
-    merged.events = EventSpace(64, (2,))
+    merged.events = one_vocabulary(64, (2,))
     assert (
         gradient(plain, batch(plain), 0, Phases(CPU), plain.micro_batch_tokens).loss
         == gradient(merged, batch(merged), 0, Phases(CPU), merged.micro_batch_tokens).loss

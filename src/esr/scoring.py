@@ -128,9 +128,9 @@ def compare(
 
     def chunk(h: Tensor, th: Tensor, tok: Tensor) -> PositionStats:
         with torch.no_grad():
-            t = events.log_probs(head(teacher, th))
-        s = events.log_probs(head(student, h))
-        return _stats(s, t, events.event_of(tok)[:, None], divergence)
+            t = events.teacher.log_probs(head(teacher, th))
+        s = events.student.log_probs(head(student, h))
+        return _stats(s, t, events.student.event_of(tok)[:, None], divergence)
 
     parts = []
     for h, th, tok in zip(hidden.split(width), teacher_hidden.split(width), tokens.split(width), strict=True):

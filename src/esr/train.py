@@ -110,7 +110,7 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     )
     rollout = config.rollout
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
-    events = pair.events(config.loss.merge_terminators)
+    events = pair.events(config.loss.merge_terminators).to(device)
     return Distiller(config, student, teacher, events, sampler, optimizer, config.optim.micro_batch_tokens, say)
 
 

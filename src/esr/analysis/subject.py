@@ -13,6 +13,7 @@ import torch
 from esr import configfile, tasks
 from esr.config import Config, EvalConfig, TaskConfig
 from esr.errors import UserError
+from esr.method.events import EventSpace
 from esr.models.checkpoint import find_checkpoint, load_trained
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model, load_teacher
@@ -43,6 +44,11 @@ class Subject:
         """Model references by role, for a record."""
         named = {"student": self.config.student.model, "teacher": self.config.teacher.model}
         return named | ({"after": f"{self.directory.path} step {self.step}"} if self.after else {})
+
+    @property
+    def events(self) -> EventSpace:
+        """The events that student and teacher are compared on."""
+        return self.pair.events(self.config.loss.merge_terminators).to(self.before.device)
 
     def sampler(self, max_new_tokens: int) -> Sampler:
         """Sampling as the pair was, or would be, trained: `rollout` settings with this cap."""

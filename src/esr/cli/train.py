@@ -22,7 +22,7 @@ def train(
 
     Example: `esr train configs/qwen2.5-math-1.5b.yaml rollout.max_new_tokens=50 run.dir=runs/n50`
     """
-    settings = load(config, overrides)
+    settings = load(config, overrides or [])
     run = RunDir(settings.run.dir or Path("runs") / config.stem)
 
     from esr.train import train as train_run

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from esr.foreign import brief, control_character
+from esr.foreign import brief, control_character, visible
 
 DEEPEST = 40
 LARGEST = 200_000
@@ -80,7 +80,7 @@ def read(text: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise Trouble(brief(problem, 120).strip("'\""), mark.line + 1 if mark else None) from None
+        raise Trouble(visible(problem)[:120], mark.line + 1 if mark else None) from None
     finally:
         loader.dispose()
 

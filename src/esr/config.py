@@ -235,8 +235,8 @@ class RunConfig(Section):
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, ..."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints; one is always written at the end."""
-    samples_every: int = Field(10, ge=1)
-    """Steps between records of a few rollouts in `samples.jsonl`."""
+    rollouts_every: int = Field(10, ge=1)
+    """Steps between records of a few rollouts in `rollouts.jsonl`."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = []
     """Where metrics go besides `metrics.jsonl`."""
 

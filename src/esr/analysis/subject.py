@@ -1,6 +1,5 @@
 """What an analysis is about: a run's models before and after training, or an untrained pair, and held-out problems."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +17,9 @@ from esr.models.checkpoint import find_checkpoint, load_trained
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model, load_teacher
 from esr.pair import Pair, open_pair
-from esr.records.base import FORMAT_VERSION
 from esr.records.problem import Problem
-from esr.runs.environment import environment
-from esr.runs.files import write_json
+from esr.records.steps import step_of
+from esr.runs.places import pair_directory, untrained_directory
 from esr.runs.rundir import RunDir, open_run
 from esr.sampling.sampler import Sampler
 
@@ -88,10 +86,10 @@ def open_subject(
     """
     path = Path(target)
     if teacher is not None:
-        config, path = pair_config(target, teacher, task), Path("runs") / f"{_slug(target)}--{_slug(teacher)}"
+        config, path = pair_config(target, teacher, task), pair_directory(target, teacher)
     elif path.is_file():
         config = configfile.load(path, [])
-        path = Path(f"{config.run.dir or Path('runs') / path.stem}-pair")
+        path = untrained_directory(config, path)
     else:
         config = open_run(path).config()
     if needs == "eval" and config.eval is None:
@@ -109,7 +107,7 @@ def open_subject(
     after = load_trained(config, saved, device, pair.student_terminators)
     before = untrained(after, config, device)
     teacher_lm = load_teacher(config.teacher, after, device, pair.teacher_terminators)
-    return Subject(run, config, pair, before, after, teacher_lm, int(saved.name[5:]))
+    return Subject(run, config, pair, before, after, teacher_lm, step_of(saved.name) or 0)
 
 
 def pair_config(student: str, teacher: str, task: str | None) -> Config:
@@ -121,21 +119,14 @@ def pair_config(student: str, teacher: str, task: str | None) -> Config:
     return configfile.validate({**sections, "data": {"source": task}, "eval": {"source": task, **cap}}, where="--task")
 
 
-def _slug(reference: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", reference.rstrip("/")).strip("-")[-60:]
-
-
 def _untrained_subject(config: Config, path: Path) -> Subject:
     """A pair without a trained student; the directory becomes a run directory if it is none yet."""
     run = RunDir(path)
     pair = open_pair(config)
     device = resolve_device(config.run.device)
+    run.open_or_create(config, str(device))
     student = load_model(config.student, device, pair.student_terminators)
     teacher = load_teacher(config.teacher, student, device, pair.teacher_terminators)
-    if not run.exists():
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "env.json", {**environment(str(device)), "resumed": []})
-        write_json(path / "config.json", {"format_version": FORMAT_VERSION, **config.model_dump()})
     return Subject(run, config, pair, student, None, teacher, 0)
 
 
@@ -160,7 +151,7 @@ def other_runs(subject: Subject, paths: Sequence[Path]) -> list[Other]:
             )
         name = run.path.name if taken.count(run.path.name) == 1 else str(run.path)
         load = partial(load_trained, config, saved, subject.before.device, subject.pair.student_terminators)
-        others.append(Other(name, f"{run.path} step {int(saved.name[5:])}", load))
+        others.append(Other(name, f"{run.path} step {step_of(saved.name)}", load))
     return others
 
 

@@ -19,8 +19,9 @@ from esr.models.adapters import adapter_tensors, same_tensors
 from esr.models.lm import LM
 from esr.models.load import load_student
 from esr.records.base import FORMAT_VERSION
+from esr.records.steps import step_of
 from esr.runs.files import new_directory, read_json, write_json
-from esr.runs.rundir import RunDir
+from esr.runs.rundir import STATE, RunDir
 
 OPTIMIZER = "optimizer.safetensors"
 KEEP_OPTIMIZERS = 2
@@ -29,11 +30,11 @@ KEEP_OPTIMIZERS = 2
 
 def save(run: RunDir, student: LM, optimizer: torch.optim.Optimizer, step: int) -> Path:
     """Write `checkpoints/step-NNNNNN` (`adapter/` or `model/`, the optimiser, `state.json`)."""
-    target = run.path / "checkpoints" / f"step-{step:06d}"
+    target = run.checkpoint(step)
     with new_directory(target) as folder:
         save_weights(student, folder)
         save_file(_optimizer_tensors(student.module, optimizer), folder / OPTIMIZER)
-        write_json(folder / "state.json", {"format_version": FORMAT_VERSION, "step": step})
+        write_json(folder / STATE, {"format_version": FORMAT_VERSION, "step": step})
     for old in run.checkpoints()[:-KEEP_OPTIMIZERS]:
         (old / OPTIMIZER).unlink(missing_ok=True)
     return target
@@ -71,7 +72,7 @@ def load_weights(student: LM, checkpoint: Path) -> None:
 
 def load(student: LM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
     """Restore weights and optimiser; returns the step they belong to."""
-    step = step_of(checkpoint)
+    step = _stated_step(checkpoint)
     load_weights(student, checkpoint)
     try:
         tensors = load_file(checkpoint / OPTIMIZER)
@@ -83,15 +84,15 @@ def load(student: LM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int
     return step
 
 
-def step_of(checkpoint: Path) -> int:
+def _stated_step(checkpoint: Path) -> int:
     """The step that a checkpoint's `state.json` states. Raises `UserError` if its directory's name says another."""
-    step = read_json(checkpoint / "state.json").get("step")
-    if checkpoint.name != f"step-{step:06d}" if isinstance(step, int) else True:
+    step = read_json(checkpoint / STATE).get("step")
+    if not isinstance(step, int) or step != step_of(checkpoint.name):
         raise UserError(
             f"{checkpoint}: its state.json is of step {step}, not of the step in its name; remove that directory to go on "
             "from the one before."
         )
-    return int(step)
+    return step
 
 
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -119,12 +120,12 @@ def _restore_optimizer(
 
 def find_checkpoint(run: RunDir, step: int | None) -> Path:
     """The checkpoint of a step, or the last one."""
-    saved = {int(p.name.removeprefix("step-")): p for p in run.checkpoints()}
+    saved = {step_of(p.name): p for p in run.checkpoints()}
     if not saved:
         raise UserError(f"{run.path} has no checkpoint yet.")
     if step is not None and step not in saved:
         raise UserError(f"{run.path} has no checkpoint of step {step}; there are {', '.join(map(str, saved))}.")
-    return saved[max(saved) if step is None else step]
+    return saved[step] if step is not None else run.checkpoints()[-1]
 
 
 def load_trained(config: Config, saved: Path, device: torch.device, terminators: tuple[int, ...]) -> LM:

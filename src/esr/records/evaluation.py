@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from esr.records.base import FORMAT_VERSION, Estimate, Record
+from esr.records.steps import step_of
 
 
 class Grade(Record):
@@ -39,9 +40,8 @@ class Sample(Record):
 def label(name: str) -> str:
     """How people call an evaluation: `before`, `step 200`, `teacher`; a mark of other settings (`@...`) is left out."""
     model = name.partition("@")[0]
-    if model == "step-000000":
-        return "before"
-    return f"step {int(model[5:])}" if model[5:].isdigit() else model
+    step = step_of(model)
+    return model if step is None else f"step {step}" if step else "before"
 
 
 class Evaluation(Record):

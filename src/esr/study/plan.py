@@ -12,6 +12,7 @@ from esr import configfile
 from esr.config import Config, LocalPath, Section, Seed
 from esr.errors import UserError
 from esr.foreign import brief
+from esr.runs.places import study_directory
 from esr.runs.rundir import FREE_TO_CHANGE, RunDir, flatten
 
 LONGEST_NAME = 100
@@ -83,7 +84,7 @@ def read(file: Path) -> Plan:
     source = file.parent / study.base if isinstance(study.base, str) else file
     base = study.base if isinstance(study.base, dict) else configfile.read_mapping(source)
     base = configfile.found_from(source, base)
-    pool = Path(study.runs or Path("runs") / "studies" / file.stem)
+    pool = Path(study.runs) if study.runs else study_directory(file.stem)
     if not pool.is_dir() and pool.exists():
         raise UserError(f"{file}: `runs` is {pool}, which is a file; name a directory.")
     runs = [_planned(file, base, study, arm, seed, pool) for seed in study.seeds for arm in study.arms]

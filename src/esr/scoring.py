@@ -23,15 +23,20 @@ CHUNK_ELEMENTS = 2**24
 """Logits (positions x V) held at once for each model: 64 MiB in float32."""
 
 
-def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout) -> Tensor:
+def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout, seeds: Tensor | None = None) -> Tensor:
     """(M, D) hidden states that predict the M real response tokens, in row-major order of `rollout.response_mask`.
 
-    Gradient flows if the model is trained and gradients are enabled.
+    Gradient flows if the model is trained and gradients are enabled; (B, 2) `seeds` fix its dropout, row by row.
     """
-    rows = torch.arange(len(rollout), device=rollout.response_ids.device)
-    together = [rows] if len(rollout) == 1 or padding_is_exact(lm) else rows.split(1)
-    layouts = [lay_out(prompts.select(part), rollout.select(part)) for part in together]
-    return torch.cat([last_hidden(lm, layout.ids).flatten(0, 1)[layout.predictors] for layout in layouts])
+    if len(rollout) > 1 and not padding_is_exact(lm):
+        rows = torch.arange(len(rollout), device=prompts.ids.device).split(1)
+        return torch.cat(
+            [hidden_states(lm, prompts.select(i), rollout.select(i), None if seeds is None else seeds[i]) for i in rows]
+        )
+    layout = lay_out(prompts, rollout)
+    if lm.dropout is not None and seeds is not None:
+        lm.dropout.set(seeds, layout)
+    return last_hidden(lm, layout.ids).flatten(0, 1)[layout.predictors]
 
 
 def last_hidden(lm: LM, ids: Tensor) -> Tensor:

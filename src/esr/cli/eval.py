@@ -35,7 +35,7 @@ def evaluate(
     directory, settings = target(run, overrides or [])
     if settings.eval is None:
         raise UserError("There is no evaluation task; add eval.source=TASK (for example eval.source=math500).")
-    changed = directory.exists() and settings.eval != directory.config().eval
+    changed = directory.exists() and slug(settings) != slug(directory.config())
     name = evaluation_name(directory, who) + (f"@{slug(settings)}" if changed else "")
     found = directory.evaluation(name)
     result = found or measure(directory, settings, who, name)
@@ -78,7 +78,8 @@ def slug(settings: Config) -> str:
     import hashlib
     import re
 
-    assert settings.eval is not None
+    if settings.eval is None:
+        return ""
     digest = hashlib.sha256(
         settings.eval.model_dump_json(exclude={"every", "batch_size", "teacher"}).encode()
     ).hexdigest()[:6]

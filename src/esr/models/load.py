@@ -24,7 +24,7 @@ from transformers import (
 from esr.config import ModelConfig, StudentConfig
 from esr.console import say
 from esr.errors import UserError
-from esr.models import hub
+from esr.models import dropout, hub
 from esr.models.adapters import adapter_tensors, few, fresh_adapter, same_tensors
 from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
 
@@ -190,10 +190,11 @@ def load_student(config: StudentConfig, device: torch.device, terminators: tuple
     if full:
         if config.adapter:
             module = put_on(module, config, STUDENT).merge_and_unload()  # type: ignore[operator]
-        module.requires_grad_(True)
+        dropout.install(module.requires_grad_(True))
         return LM(module, load_tokenizer(config), config, terminators, None, None if dtype == torch.float32 else dtype)
     module = put_on(module, config, STUDENT, trainable=True) if config.adapter else fresh_adapter(module, config, seed)
-    return LM(module.eval(), load_tokenizer(config), config, terminators, STUDENT)
+    codes = dropout.install(module)
+    return LM(module.eval(), load_tokenizer(config), config, terminators, STUDENT, dropout=codes)
 
 
 def load_teacher(config: ModelConfig, student: LM, device: torch.device, terminators: tuple[int, ...]) -> LM:

@@ -28,9 +28,10 @@ from esr.runs.files import dumps, read_json, read_lines, read_record, writable, 
 STATE = "state.json"
 """Written last into a checkpoint."""
 FREE_TO_CHANGE = (
-    "run.dir", "run.trackers", "run.checkpoint_every", "run.rollouts_every", "optim.micro_batch_tokens", "eval.every",
+    "run.dir", "run.trackers", "run.checkpoint_every", "run.rollouts_every", "optim.micro_batch_tokens",
+    "optim.gradient_checkpointing", "eval.every", "eval.batch_size", "run.device",
 )  # fmt: skip
-"""Keys that may differ between a run and its resumption without changing its numbers."""
+"""Keys that may differ between a run and its resumption: they change no number beyond rounding."""
 LOCK = ".lock"
 """The file that the process at work in a run directory holds."""
 

@@ -97,7 +97,6 @@ def test_a_signal_ends_any_command_with_a_sentence_unless_it_is_ignored(number, 
         "sys.argv = ['esr', 'config']; main.main()"
     )
     done = subprocess.run([sys.executable, "-c", code, str(int(number)), str(ignored)], capture_output=True, text=True)
-    said = "Stopped. What was finished is kept; the same command goes on.\n"
     assert (done.returncode, done.stderr) == (
         (0, "") if ignored else (130, "Stopped. What was finished is kept; the same command goes on.\n")
     )

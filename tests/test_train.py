@@ -36,7 +36,7 @@ def home(tmp_path, monkeypatch, pair_dir) -> Path:
         "data": {"source": str(pair_dir / "prompts.jsonl")},
         "rollout": {"prompts_per_step": 3, "max_new_tokens": 12},
         "optim": {"steps": 6, "lr": 0.01},
-        "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "rollouts_every": 2},
+        "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "samples_every": 2},
     }
     Path("c.yaml").write_text(yaml.safe_dump(tree))
     return tmp_path
@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(home):
     assert esr(["train", "c.yaml", "run.dir=killed", "optim.steps=8"]) == 0
     assert json.loads(Path("killed/env.json").read_text())["resumed"][-1]["after_step"] % 2 == 0
     assert rows("killed") == rows("whole")
-    assert Path("killed/rollouts.jsonl").read_text() == Path("whole/rollouts.jsonl").read_text()
+    assert Path("killed/samples.jsonl").read_text() == Path("whole/samples.jsonl").read_text()
     assert all(torch.equal(value, weights("killed")[name]) for name, value in weights("whole").items())
 
 
@@ -145,7 +145,7 @@ def test_a_fresh_start_keeps_the_lock(home):
     assert esr(["train", "c.yaml", "optim.steps=1"]) == 0
     config, run = load("c.yaml"), RunDir("run")
     with run.locked():
-        run.open_or_create(config, "cpu", fresh=True)
+        run.start(config, "cpu", fresh=True)
         assert run.metrics() == [] and RunDir("run~1").metrics()
         with pytest.raises(UserError, match="in use"), RunDir("run").locked():
             pass
@@ -174,7 +174,7 @@ def test_evaluation_before_and_after_with_a_paired_difference(home, capsys):
     assert [e["name"] for e in result["evaluations"]] == ["step-000000", "step-000003", "step-000006", "teacher"]
     assert {d["reference"] for d in result["differences"]} == {"step-000000"}
     assert all(e["problems"] == 3 and e["samples"] == 2 for e in result["evaluations"])
-    before, after = (RunDir("run").responses(name) for name in ("step-000000", "step-000006"))
+    before, after = (RunDir("run").samples(name) for name in ("step-000000", "step-000006"))
     assert [(s.problem, s.sample) for s in before] == [(s.problem, s.sample) for s in after]
 
 

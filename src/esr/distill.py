@@ -23,7 +23,6 @@ from esr.method.loss import StepCounts, reduce
 from esr.method.metrics import step_metrics
 from esr.method.tensors import PositionStats, Rollout
 from esr.microbatch import Accumulated, Batch, gather, micro_batches, with_less_memory
-from esr.models import dropout
 from esr.models.lm import LM
 from esr.prompts import pad
 from esr.records.problem import Problem
@@ -31,7 +30,7 @@ from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
 from esr.sampling.packed import decoding
 from esr.sampling.sampler import Sampler
-from esr.scoring import compare, hidden_states, padding_is_exact
+from esr.scoring import compare, hidden_states
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,7 @@ def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phas
             rollout = sample(distiller.student, student, distiller.sampler, Noise.of(seed, keys, n))
     noise = Noise.of(seed + 1, keys, n).table(rollout.response_ids.shape[1])
     names = [pair.problem.id for pair in pairs for _ in range(n)]
-    drops = dropout.seeds(seed, keys, n)
-    sides = student.repeat(n).to(device), teacher.repeat(n).to(device)
-    return Batch(rollout, *sides, noise.to(device), drops.to(device), names)
+    return Batch(rollout, student.repeat(n).to(device), teacher.repeat(n).to(device), noise.to(device), names)
 
 
 def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, budget: int) -> Accumulated:
@@ -126,19 +123,20 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
     cfg, by, k = distiller.config.loss, distiller.config.loss.selection.by, distiller.config.loss.selection.k
     counts = StepCounts(len(batch.rollout), int(selection.kept(by, k, batch.rollout.lengths).sum()))
     divergence_fn = divergence.by_name(cfg.divergence, cfg.beta)
-    rows = list(micro_batches(batch, budget if padding_is_exact(distiller.student) else 1))
+    rows = list(micro_batches(batch, budget))
     parts = [batch.select(r) for r in rows]
     distiller.student.module.eval()
     with phases("score"), torch.no_grad():
         teacher_hidden = [hidden_states(distiller.teacher, part.teacher_prompts, part.rollout) for part in parts]
     distiller.student.module.train()
+    torch.manual_seed(distiller.config.run.seed * 1_000_003 + index)
     total = 0.0
     stats: list[PositionStats] = []
     weights: list[Tensor] = []
     with phases("train"):
         for part, hidden_t in zip(parts, teacher_hidden, strict=True):
             mask = part.rollout.response_mask
-            hidden_s = hidden_states(distiller.student, part.student_prompts, part.rollout, part.dropout)
+            hidden_s = hidden_states(distiller.student, part.student_prompts, part.rollout)
             tokens = part.rollout.response_ids[mask]
             flat = compare(
                 distiller.student, distiller.teacher, hidden_s, hidden_t, tokens, distiller.events, divergence_fn

@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
-from esr.console import Terminal, duration
+from esr.console import duration
 from esr.records.base import Estimate
 from esr.records.evaluation import Difference, Evaluation, label
 from esr.runs.files import finite
 from esr.runs.rundir import RunDir
 
-out = Terminal()
+out = Console(highlight=False)
 if not out.is_terminal:
     out.width = 120
 
@@ -54,7 +55,7 @@ def run_summary(run: RunDir, as_json: bool) -> None:
 
 def ordered(evaluations: list[Evaluation]) -> list[Evaluation]:
     """Before, after, teacher: by step, the teacher last."""
-    return sorted(evaluations, key=lambda e: (e.name.startswith("teacher"), e.name))
+    return sorted(evaluations, key=lambda e: (not e.name.startswith("step-"), e.name))
 
 
 def grouped(evaluations: list[Evaluation]) -> list[list[Evaluation]]:
@@ -73,9 +74,9 @@ def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
     for group in grouped(evaluations):
         base = next((e for e in group if label(e.name) == "before"), None)
         if base is not None:
-            reference = run.responses(base.name)
+            reference = run.samples(base.name)
             others = [e for e in group if e is not base]
-            found += [evaluate.difference(run.responses(e.name), reference, e.name, base.name) for e in others]
+            found += [evaluate.difference(run.samples(e.name), reference, e.name, base.name) for e in others]
     return found
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from esr.cli import show
 from esr.console import say
 
 
@@ -24,7 +23,7 @@ def watch(
     page = run / "report.html"
     try:
         complete = write(run, page, every)
-        show.out.print(str(page), soft_wrap=True)
+        print(page, flush=True)
         while not complete:
             time.sleep(every)
             complete = write(run, page, every)

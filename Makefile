@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test trl check format docs clean
+.PHONY: help setup demo test sandbox trl check format docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,10 @@ demo: setup ## ESR against full rollouts on the lab's tiny pair, every analysis,
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest
+
+sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can)
+	command -v bwrap >/dev/null || { apt-get update -qq && apt-get install -y -qq bubblewrap; } || { echo 'Install bubblewrap first.'; exit 1; }
+	$(BIN)/python -m pytest -m sandbox
 
 trl: setup ## Compare with TRL: equal losses, and the speed of a step (installs TRL into .venv-trl)
 	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import peft
 import pytest
 import torch
 
@@ -11,8 +12,10 @@ from esr.configfile import validate
 from esr.distill import Distiller, PromptPair, gradient, step
 from esr.errors import RunStopped, UserError
 from esr.meters import Phases
-from esr.method.events import EventSpace
+from esr.method.events import one_vocabulary
 from esr.microbatch import Batch
+from esr.models import dropout
+from esr.models.lm import LM
 from esr.records.problem import Problem
 from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
@@ -35,7 +38,7 @@ def distiller(budget: int = 10**6, n: int = 20, **changes) -> Distiller:
     optimizer = torch.optim.AdamW(student.module.parameters(), lr=1e-2)
     cfg = config(**changes)
     return Distiller(
-        cfg, student, teacher, EventSpace(64), Sampler(n, (2,), 0.8, 0.95), optimizer, budget, lambda text: None
+        cfg, student, teacher, one_vocabulary(64), Sampler(n, (2,), 0.8, 0.95), optimizer, budget, lambda text: None
     )
 
 
@@ -50,7 +53,7 @@ def batch(run: Distiller, n: int | None = None) -> Batch:
     rows = prompts.pad([p.student_ids for p in pairs(run)])
     rollout = sample(run.student, rows, sampler, Noise.of(0, QUESTIONS))
     noise = Noise.of(1, QUESTIONS).table(rollout.response_ids.shape[1])
-    return Batch(rollout, rows, rows, noise, QUESTIONS)
+    return Batch(rollout, rows, rows, noise, dropout.seeds(0, QUESTIONS), QUESTIONS)
 
 
 def grads(run: Distiller) -> torch.Tensor:
@@ -131,7 +134,7 @@ def test_student_and_teacher_may_have_different_prompts():
     run = distiller()
     data = batch(run)
     other = prompts.pad([[5, *p.student_ids, 7, 8, 9] for p in pairs(run)])
-    mixed = Batch(data.rollout, data.student_prompts, other, data.noise, data.keys)
+    mixed = replace(data, teacher_prompts=other)
     run.teacher = make_lm(1)
     assert gradient(run, mixed, 0, Phases(CPU), run.micro_batch_tokens).loss > 1e-3
 
@@ -144,12 +147,12 @@ def test_out_of_memory_repeats_the_whole_step_with_the_same_gradient(monkeypatch
     seen: list[int] = []
     real = distill.hidden_states
 
-    def failing(lm, part, rollout):
+    def failing(lm, part, rollout, *seeds):
         if lm is tight.student:
             seen.append(len(rollout))
             if len(seen) in (1, 3):  # the first try, then the second micro-batch of the second try
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-        return real(lm, part, rollout)
+        return real(lm, part, rollout, *seeds)
 
     monkeypatch.setattr(distill, "hidden_states", failing)
     data = batch(tight)
@@ -189,9 +192,47 @@ def test_gradient_checkpointing_changes_no_gradient():
     assert torch.allclose(grads(plain), grads(saved), atol=1e-7)
 
 
+def with_adapter(budget: int, p: float = 0.3) -> Distiller:
+    """A student that trains a LoRA adapter, B not zero, with dropout."""
+    run = distiller(budget)
+    torch.manual_seed(3)
+    lora = peft.LoraConfig(r=4, lora_dropout=p, target_modules="all-linear")
+    module = peft.get_peft_model(run.student.module, lora)
+    for name, weight in module.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    student = run.student
+    run.student = LM(module, student.tokenizer, student.config, (2,), "default", dropout=dropout.install(module))
+    return run
+
+
+def adapter_grads(run: Distiller) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in run.student.module.parameters() if p.requires_grad])
+
+
+def test_dropout_depends_on_the_row_and_not_on_the_micro_batch():
+    whole, split, saved, other, off = (with_adapter(b) for b in (10**6, 60, 60, 10**6, 10**6))
+    saved.student.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    data = batch(whole)
+    data = replace(data, student_prompts=replace(data.student_prompts), keys=QUESTIONS)
+    elsewhere = replace(data, dropout=dropout.seeds(1, QUESTIONS))
+    off.student = replace(off.student, dropout=None)
+    found = [
+        (gradient(run, rows, 0, Phases(CPU), run.micro_batch_tokens), adapter_grads(run))
+        for run, rows in ((whole, data), (split, data), (saved, data), (other, elsewhere), (off, data))
+    ]
+    (a, expected), (b, got), (_, checkpointed), (_, differing), (_, plain) = found
+    assert a.micro_batches == 1 < b.micro_batches
+    assert a.loss == pytest.approx(b.loss, rel=1e-5)
+    assert torch.allclose(expected, got, atol=1e-6)
+    assert torch.allclose(expected, checkpointed, atol=1e-6)
+    assert not torch.allclose(expected, differing, atol=1e-3)
+    assert not torch.allclose(expected, plain, atol=1e-3)
+
+
 def test_merging_terminators_of_one_changes_nothing():
     plain, merged = distiller(), distiller()
-    merged.events = EventSpace(64, (2,))
+    merged.events = one_vocabulary(64, (2,))
     assert (
         gradient(plain, batch(plain), 0, Phases(CPU), plain.micro_batch_tokens).loss
         == gradient(merged, batch(merged), 0, Phases(CPU), merged.micro_batch_tokens).loss

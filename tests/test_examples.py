@@ -8,7 +8,7 @@ import torch
 
 from esr import prompts
 from esr.distill import Distiller, PromptPair, step
-from esr.method.events import EventSpace
+from esr.method.events import one_vocabulary
 from esr.records.problem import Problem
 from esr.sampling.sampler import Sampler
 from test_distill import QUESTIONS, config
@@ -44,7 +44,7 @@ def test_it_gives_the_packages_first_loss(plain):
 
     optimizer = torch.optim.SGD(student.module.parameters(), lr=1e-3)
     sampler = Sampler(15, (2,), temperature=0)
-    run = Distiller(config(), student, teacher, EventSpace(64), sampler, optimizer, 10**6, lambda text: None)
+    run = Distiller(config(), student, teacher, one_vocabulary(64), sampler, optimizer, 10**6, lambda text: None)
     pairs = [PromptPair(Problem(id=q, question=q), row, row) for q, row in zip(QUESTIONS, rows)]
     report = step(run, pairs, 0, 1e-3)
     assert report.metrics["loss"] == pytest.approx(expected, rel=1e-5)

@@ -18,7 +18,7 @@ from transformers import (
 from esr import scoring
 from esr.config import ModelConfig
 from esr.method import divergence
-from esr.method.events import EventSpace
+from esr.method.events import one_vocabulary
 from esr.method.tensors import Prompts, Rollout
 from esr.models.lm import LM
 from tiny import make_lm, make_tokenizer
@@ -159,7 +159,7 @@ def test_chunks_change_neither_loss_nor_gradient(name, monkeypatch):
     def run():
         student.module.zero_grad()
         h, th = (scoring.hidden_states(lm, prompts, rollout) for lm in (student, teacher))
-        stats = scoring.compare(student, teacher, h, th, tokens, EventSpace(64, (2, 9)), compute)
+        stats = scoring.compare(student, teacher, h, th, tokens, one_vocabulary(64, (2, 9)), compute)
         stats.divergence.sum().backward()
         return stats, torch.cat([p.grad.flatten() for p in student.module.parameters()])
 
@@ -178,7 +178,7 @@ def test_statistics_match_their_definitions():
     prompts, rollout = rows(LENGTHS)
     tokens = rollout.response_ids[rollout.response_mask]
     h, th = (scoring.hidden_states(lm, prompts, rollout) for lm in (student, teacher))
-    stats = scoring.compare(student, teacher, h, th, tokens, EventSpace(64), divergence.forward_kl)
+    stats = scoring.compare(student, teacher, h, th, tokens, one_vocabulary(64), divergence.forward_kl)
     s, t = (logits(lm, prompts, rollout).double().log_softmax(-1) for lm in (student, teacher))
     assert torch.allclose(stats.divergence.double(), (t.exp() * (t - s)).sum(-1), atol=1e-5)
     assert torch.allclose(stats.reverse_kl.double(), (s.exp() * (s - t)).sum(-1), atol=1e-5)

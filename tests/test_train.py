@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def home(tmp_path, monkeypatch, pair_dir) -> Path:
         "data": {"source": str(pair_dir / "prompts.jsonl")},
         "rollout": {"prompts_per_step": 3, "max_new_tokens": 12},
         "optim": {"steps": 6, "lr": 0.01},
-        "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "samples_every": 2},
+        "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "rollouts_every": 2},
     }
     Path("c.yaml").write_text(yaml.safe_dump(tree))
     return tmp_path
@@ -79,7 +80,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(home):
     assert esr(["train", "c.yaml", "run.dir=killed", "optim.steps=8"]) == 0
     assert json.loads(Path("killed/env.json").read_text())["resumed"][-1]["after_step"] % 2 == 0
     assert rows("killed") == rows("whole")
-    assert Path("killed/samples.jsonl").read_text() == Path("whole/samples.jsonl").read_text()
+    assert Path("killed/rollouts.jsonl").read_text() == Path("whole/rollouts.jsonl").read_text()
     assert all(torch.equal(value, weights("killed")[name]) for name, value in weights("whole").items())
 
 
@@ -145,7 +146,7 @@ def test_a_fresh_start_keeps_the_lock(home):
     assert esr(["train", "c.yaml", "optim.steps=1"]) == 0
     config, run = load("c.yaml"), RunDir("run")
     with run.locked():
-        run.start(config, "cpu", fresh=True)
+        run.open_or_create(config, "cpu", fresh=True)
         assert run.metrics() == [] and RunDir("run~1").metrics()
         with pytest.raises(UserError, match="in use"), RunDir("run").locked():
             pass
@@ -174,7 +175,7 @@ def test_evaluation_before_and_after_with_a_paired_difference(home, capsys):
     assert [e["name"] for e in result["evaluations"]] == ["step-000000", "step-000003", "step-000006", "teacher"]
     assert {d["reference"] for d in result["differences"]} == {"step-000000"}
     assert all(e["problems"] == 3 and e["samples"] == 2 for e in result["evaluations"])
-    before, after = (RunDir("run").samples(name) for name in ("step-000000", "step-000006"))
+    before, after = (RunDir("run").responses(name) for name in ("step-000000", "step-000006"))
     assert [(s.problem, s.sample) for s in before] == [(s.problem, s.sample) for s in after]
 
 
@@ -281,3 +282,30 @@ def test_progress_is_the_furthest_of_steps_tokens_and_seconds():
     assert OptimConfig(steps=10, max_tokens=100).progress(done) == 0.6
     assert OptimConfig(steps=10, max_tokens=100, max_seconds=5).progress(done) == 0.8
     assert OptimConfig(steps=10, max_seconds=3).progress(done) == 1.0
+
+
+@pytest.mark.parametrize("policy", ["linear", "share", "random"])
+def test_a_resumed_run_takes_the_same_horizons(home, policy):
+    """N is a function of the step and of what is on disk: a run that lost its last checkpoint takes the same again."""
+    options = [f"rollout.horizon={{policy: {policy}, start: 3, every: 2}}"]
+    assert esr(["train", "c.yaml", "run.dir=whole", *options]) == 0
+    assert esr(["train", "c.yaml", "run.dir=parts", *options]) == 0
+    shutil.rmtree(RunDir("parts").checkpoints()[-1])
+    assert esr(["train", "c.yaml", "run.dir=parts", *options]) == 0
+    ns = [row["rollout/n"] for row in rows("whole")]
+    assert [row["rollout/n"] for row in rows("parts")] == ns
+    assert len(set(ns)) > 1
+    assert all(row["length/max"] <= row["rollout/n"] for row in rows("whole"))
+
+
+def test_position_weights_change_the_loss_and_a_flat_one_nothing(home):
+    arms = {
+        "plain": [],
+        "flat": ["loss.position_weight.scale=5"],
+        "soft": ["loss.position_weight={shape: linear, scale: 4}"],
+    }
+    for name, options in arms.items():
+        assert esr(["train", "c.yaml", f"run.dir={name}", "optim.steps=2", *options]) == 0
+    assert rows("plain") == rows("flat")
+    assert rows("soft")[0]["loss"] != rows("plain")[0]["loss"]
+    assert rows("soft")[0]["tokens/trained"] == 3 * 4, "a linear weight ends at its scale"

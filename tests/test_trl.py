@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from esr.method import divergence
-from esr.method.events import EventSpace
+from esr.method.events import one_vocabulary
 
 trl = pytest.importorskip("trl.kernels.chunked_divergence")
 pytestmark = pytest.mark.trl
@@ -25,9 +25,9 @@ def test_equals_trls_chunked_divergence(name, beta, softcap):
     def capped(x):
         return x if softcap is None else softcap * torch.tanh(x / softcap)
 
-    space = EventSpace(301)
+    space = one_vocabulary(301)
     ours = divergence.by_name(name, beta)(
-        space.log_probs(capped(hidden @ weight.T)), space.log_probs(capped(hidden_t @ weight_t.T))
+        space.student.log_probs(capped(hidden @ weight.T)), space.student.log_probs(capped(hidden_t @ weight_t.T))
     )
     our_grads = torch.autograd.grad(ours.sum(), (hidden, weight))
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5)

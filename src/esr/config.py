@@ -4,31 +4,50 @@ Precedence: defaults < YAML file < `section.key=value` overrides. The defaults a
 ESR run and a full on-policy distillation run differ in one key, `rollout.max_new_tokens`.
 """
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 ESR_N = 100
 FULL_ROLLOUT_CAP = 2048
 
 
-class Section(BaseModel):
-    """A frozen group of keys."""
+def _home(path: str) -> str:
+    """`~` and `~name` are home directories."""
+    full = os.path.expanduser(path)
+    if full.startswith("~"):
+        raise ValueError("there is no such home directory")
+    if len(os.fsencode(os.path.basename(full))) > 255:
+        raise ValueError("a name may have 255 bytes")
+    return full
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_home)]
+"""A path, or what may be one."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """A frozen group of keys. Values are what they look like: text is no number, and a number is finite."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )  # fmt: skip
 
 
 class ModelConfig(Section):
     """Where a model comes from, and how it is prompted."""
 
-    model: str
+    model: LocalPath
     """Hub id, local directory, or `lab:NAME`."""
     revision: str | None = None
     """Hub revision (branch, tag or commit)."""
     gguf_file: str | None = None
     """Name of a GGUF file inside `model`; it is dequantised when loaded."""
-    adapter: str | None = None
+    adapter: LocalPath | None = None
     """A PEFT adapter (hub id or directory) that is put on top of `model`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights' type. `auto`: bfloat16 on an accelerator, float32 on a CPU."""
@@ -67,7 +86,7 @@ class StudentConfig(ModelConfig):
 class TaskConfig(Section):
     """Where problems come from."""
 
-    source: str
+    source: LocalPath
     """Hub data set id, a `.jsonl` or `.parquet` file, `reasoning_gym:TASK`, a named task (`math500`, `gsm8k`, `aime24`,
     `aime25`), or `lab:TASK`."""
     subset: str | None = None
@@ -84,7 +103,7 @@ class TaskConfig(Section):
     """Number of problems of a generated task."""
     limit: int | None = Field(None, ge=1)
     """Use only this many problems, drawn with `seed`."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the generator and of the draw."""
 
 
@@ -93,6 +112,22 @@ class DataConfig(TaskConfig):
 
     max_prompt_tokens: int = Field(1024, ge=1)
     """Longer prompts are left out (and counted), never cut."""
+
+
+class HorizonConfig(Section):
+    """Which N a step's rollouts stop at (docs/horizons.md); `rollout.max_new_tokens` is the largest."""
+
+    policy: Literal["fixed", "linear", "staircase", "share", "overlap", "low_divergence", "random"] = "fixed"
+    """`fixed`: always `max_new_tokens`. `linear`, `staircase`: growing. `share`, `overlap`, `low_divergence`: by what earlier
+    steps measured. `random`: the control for `linear`."""
+    start: int = Field(25, ge=1)
+    """Smallest N, in tokens; the first one of those that grow."""
+    grow: int = Field(25, ge=1)
+    """Tokens by which `staircase` and `overlap` change N."""
+    every: int = Field(10, ge=2)
+    """Steps between changes of `staircase`, and between full-length probes of `share` and `low_divergence`."""
+    share: float = Field(0.45, gt=0, lt=1)
+    """Part of the summed divergence that `share` keeps."""
 
 
 class RolloutConfig(Section):
@@ -104,6 +139,8 @@ class RolloutConfig(Section):
     """Responses to each prompt."""
     max_new_tokens: int = Field(ESR_N, ge=1)
     """N, the early-stop length. The paper's ESR is 100; its full rollouts are 2048 and more."""
+    horizon: HorizonConfig = HorizonConfig()
+    """Which N each step takes, up to `max_new_tokens`."""
     temperature: float = Field(0.7, ge=0)
     """Sampling temperature; 0 is greedy. The divergence is always taken at temperature 1."""
     top_p: float = Field(0.95, gt=0, le=1)
@@ -127,6 +164,15 @@ class SelectionConfig(Section):
     """Positions kept in each response (ignored by `all`)."""
 
 
+class PositionWeightConfig(Section):
+    """A soft stop: factors on the loss weights by position t (from 0)."""
+
+    shape: Literal["flat", "linear", "exponential", "rising"] = "flat"
+    """1; max(0, 1 - t / scale); exp(-t / scale); min(1, (t + 1) / scale)."""
+    scale: int = Field(ESR_N, ge=1)
+    """In tokens."""
+
+
 class LossConfig(Section):
     """How two distributions become one number."""
 
@@ -141,6 +187,8 @@ class LossConfig(Section):
     """Treat all tokens that end a turn, for the student or the teacher, as one event."""
     selection: SelectionConfig = SelectionConfig()
     """Positions that carry loss weight."""
+    position_weight: PositionWeightConfig = PositionWeightConfig()
+    """How much weight they carry, by place."""
 
 
 class OptimConfig(Section):
@@ -208,16 +256,16 @@ class EvalConfig(TaskConfig):
 class RunConfig(Section):
     """Where and how a run runs."""
 
-    dir: str | None = None
+    dir: LocalPath | None = None
     """Run directory. Default: `runs/` and the config file's name."""
-    seed: int = 42
+    seed: Seed = 42
     """Seed of the data order, the rollouts and the dropout."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, ..."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints; one is always written at the end."""
-    samples_every: int = Field(10, ge=1)
-    """Steps between records of a few rollouts in `samples.jsonl`."""
+    rollouts_every: int = Field(10, ge=1)
+    """Steps between records of a few rollouts in `rollouts.jsonl`."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = []
     """Where metrics go besides `metrics.jsonl`."""
 
@@ -248,6 +296,16 @@ class Config(Section):
         if self.optim.lr is None:
             rate = 5e-5 if self.student.train == "lora" else 5e-6
             object.__setattr__(self, "optim", self.optim.model_copy(update={"lr": rate}))
+        return self
+
+    @model_validator(mode="after")
+    def _horizon_fits(self) -> Self:
+        """A horizon that changes starts below its end."""
+        horizon, cap = self.rollout.horizon, self.rollout.max_new_tokens
+        if horizon.policy != "fixed" and horizon.start > cap:
+            raise ValueError(
+                f"rollout.horizon.start is {horizon.start}, above rollout.max_new_tokens ({cap}), the largest N; lower it"
+            )
         return self
 
     @property

@@ -1,99 +1,273 @@
 """Config files and overrides: read, merged, validated, with one clear sentence for a mistake. No torch here."""
 
+import copy
 import difflib
+import json
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import ValidationError
 
+from esr import plainyaml
 from esr.config import Config, Section
 from esr.errors import UserError
+from esr.foreign import brief, control_character, visible
+
+PATHS = ("student.model", "student.adapter", "teacher.model", "teacher.adapter", "data.source", "eval.source")
+"""Keys that may name a local file or directory to read."""
+SHOWN = 5
+"""Mistakes that one message names."""
+QUOTES = "'\""
+REMEDIES = {
+    "model_type": "it should be a section",
+    "finite_number": "it should be a finite number",
+    "list_type": "it should be a list",
+    "string_type": "it should be text",
+    "bool_type": "it should be true or false",
+    "int_type": "it should be a whole number",
+    "float_type": "it should be a number",
+    "dict_type": "it should be a mapping of keys to values",
+}
+"""What pydantic's kinds of mistake are called here."""
+S = TypeVar("S", bound=Section)
 
 
-def load(path: str | Path, overrides: list[str] | None = None) -> Config:
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file (or a run's `config.json`), apply `a.b=value` overrides, validate.
 
-    Raises `UserError` with one sentence that names the file, the key and the remedy.
+    A relative path in the file is looked for in the file's directory, then in the working directory; one in an override
+    in the working directory only. Raises `UserError` with one sentence that names the file, the key and the remedy.
     """
     path = Path(path)
-    return validate(apply_overrides(read_mapping(path), overrides or []), where=str(path))
+    return validate(apply_overrides(found_from(path, read_mapping(path)), overrides), where=str(path))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping at the top of a YAML or JSON file."""
-    if not path.exists():
-        raise UserError(f"{path}: no such config file.")
     if path.is_dir():
         raise UserError(f"{path} is a directory; give the path of a YAML file.")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from None
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8; save it in that encoding.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}).") from None
+    try:
+        tree = _read_json(text) if path.suffix == ".json" else plainyaml.read(text)
+    except plainyaml.Trouble as error:
+        line = f", line {error.line}" if error.line else ""
+        raise UserError(f"{path}{line}: not valid {path.suffix[1:].upper() or 'YAML'} ({error}).") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected sections such as `student:` and `teacher:` at the top level.")
     return tree
 
 
-def apply_overrides(tree: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """A copy of `tree` with every `a.b=value` set; values are read as YAML."""
-    out = yaml.safe_load(yaml.safe_dump(tree))
+def _read_json(text: str) -> Any:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for key, count in ((key, sum(k == key for k, _ in pairs)) for key, _ in pairs):
+            if count > 1:
+                raise plainyaml.Trouble(f"{brief(key)} stands there twice")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except json.JSONDecodeError as error:
+        raise plainyaml.Trouble(error.msg, error.lineno) from None
+    except (RecursionError, ValueError) as error:
+        raise plainyaml.Trouble(str(error).partition(";")[0]) from None
+
+
+def found_from(file: Path, tree: dict[str, Any]) -> dict[str, Any]:
+    """`tree` with each relative path in it that exists beside `file` written so that it can be found from here."""
+    out = copy.deepcopy(tree)
+    for section, key in (name.split(".") for name in PATHS):
+        values = out.get(section)
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            values[key] = _found(values[key], file.parent)
+    return out
+
+
+def _found(reference: str, folder: Path) -> str:
+    if ":" in reference or "\0" in reference or Path(reference).is_absolute():
+        return reference
+    beside = folder / reference
+    try:
+        here = beside.exists() and not (Path(reference).exists() and Path(reference).samefile(beside))
+    except OSError:  # such as a name of a thousand characters
+        return reference
+    return str(beside.resolve()) if here else reference
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """A copy of `tree` with every `a.b=value` set: text as it stands where the key holds text, else read as YAML."""
+    values = []
     for item in overrides:
         key, equals, text = item.partition("=")
+        key = key.strip()
         if not equals or not key:
-            raise UserError(f"Override {item!r}: write it as section.key=value, for example rollout.max_new_tokens=50.")
-        node = out
-        *parents, leaf = key.strip().split(".")
-        for part in parents:
-            if node.get(part) is None:
-                node[part] = {}
-            node = node[part]
-            if not isinstance(node, dict):
-                raise UserError(f"Override {item!r}: {part} is a value, not a section.")
-        try:
-            node[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise UserError(f"Override {item!r}: the value is not valid YAML; put it in quotes.") from None
+            raise UserError(
+                f"Override {brief(item)}: write it as section.key=value, for example rollout.max_new_tokens=50."
+            )
+        values.append((key, _value(key, text)))
+    return merge(tree, values)
+
+
+def _value(key: str, text: str) -> Any:
+    """What the user means by `text`. `null` empties a key that may be empty."""
+    kinds = _kinds(key)
+    if str in kinds and (text != "null" or type(None) not in kinds) and not (list in kinds and text.startswith("[")):
+        return text
+    try:
+        return plainyaml.read(text)
+    except plainyaml.Trouble as error:
+        raise UserError(f"Override {brief(key + '=' + text)}: the value is not valid YAML ({error}).") from None
+
+
+def _kinds(key: str) -> set[Any]:
+    """The types that the value of a key may have; a choice among words is text."""
+    section: type[Section] | None = Config
+    *parents, leaf = key.split(".")
+    for part in parents:
+        section = section and nested(section).get(part)
+    field = section.model_fields.get(leaf) if section else None
+    return set(_members(field.annotation)) if field else set()
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        for part in inside:
+            yield from _members(part)
+    elif origin is Annotated:
+        yield from _members(inside[0])
+    elif origin is Literal:
+        yield from map(type, inside)
+    else:
+        yield origin or annotation
+
+
+def nested(section: type[Section]) -> dict[str, type[Section]]:
+    """The keys of a section that are sections themselves."""
+    kinds = {name: _members(field.annotation) for name, field in section.model_fields.items()}
+    return {n: k for n, ks in kinds.items() for k in ks if isinstance(k, type) and issubclass(k, Section)}
+
+
+def merge(tree: dict[str, Any], values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A copy of `tree` with every dotted key set.
+
+    A mapping is merged into its section, key by key. Free mappings (`params`, `chat_template_kwargs`) are values like any
+    other: they are replaced.
+    """
+    out = copy.deepcopy(tree)
+    known = sections()
+    for key, value in values:
+        _set(out, key, value, known)
     return out
+
+
+def _set(tree: dict[str, Any], key: str, value: Any, known: Container[str]) -> None:
+    node = tree
+    *parents, leaf = key.split(".")
+    for part in parents:
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
+        if not isinstance(node, dict):
+            raise UserError(f"{brief(key)} cannot be set: {brief(part)} is a value, not a section.")
+    if isinstance(value, dict) and key in known:
+        if not isinstance(node.get(leaf), dict):
+            node[leaf] = {}
+        for name, part in value.items():
+            _set(tree, f"{key}.{name}", part, known)
+    else:
+        node[leaf] = copy.deepcopy(value)
 
 
 def validate(tree: dict[str, Any], where: str) -> Config:
     """The `Config` that `tree` describes; `where` names its origin in errors."""
-    tree = {k: v for k, v in tree.items() if k != "format_version"}
+    return checked(Config, {k: v for k, v in tree.items() if k != "format_version"}, where)
+
+
+def checked(kind: type[S], tree: dict[str, Any], where: str) -> S:
+    """A section of this kind. Raises `UserError` that names the mistakes."""
+    _refuse_controls(tree, where, "")
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()) + ".") from None
+        mistakes = list(dict.fromkeys(_explain(e, kind) for e in error.errors()))
+        more = [f"and {len(mistakes) - SHOWN} more"] if len(mistakes) > SHOWN else []
+        raise UserError(f"{where}: {'; '.join(mistakes[:SHOWN] + more)}.") from None
 
 
-def _explain(error: Any) -> str:
+def _refuse_controls(value: Any, where: str, key: str) -> None:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _refuse_controls(str(name), where, f"a key of {key}" if key else "a key")
+            _refuse_controls(part, where, f"{key}.{name}".strip("."))
+    elif isinstance(value, list):
+        for part in value:
+            _refuse_controls(part, where, key)
+    elif isinstance(value, str) and (trouble := control_character(value)):
+        raise UserError(f"{where}: {visible(key)} holds {trouble}.")
+
+
+def _explain(error: Any, top: type[Section]) -> str:
     """One validation error as part of a sentence."""
     key = ".".join(str(part) for part in error["loc"])
     kind, given = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(key, keys(), n=1, cutoff=0.5) or _same_leaf(key)
-        return f"unknown key {key}" + (f" (did you mean {near[0]}?)" if near else "")
+        near = difflib.get_close_matches(key, keys(top), n=1, cutoff=0.5) or _same_leaf(key, top)
+        return f"unknown key {brief(key).strip(QUOTES)}" + (f" (did you mean {near[0]}?)" if near else "")
     if kind == "missing":
         return f"{key} is missing"
-    text = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key} is {given!r}, but {text.replace('input should', 'it should')}"
+    if not key:
+        return _plain(error["msg"])
+    return f"{visible(key)[:80]} is {brief(given)}, but {REMEDIES.get(kind) or _plain(error['msg'])}{_hint(key, kind, given)}"
 
 
-def _same_leaf(key: str) -> list[str]:
+def _plain(message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return (text[0].lower() + text[1:]).replace("input should", "it should")
+
+
+def _hint(key: str, kind: str, given: Any) -> str:
+    """What to write instead, where that can be told."""
+    if kind == "model_type" and isinstance(given, str) and key in ("student", "teacher", "data", "eval"):
+        first = "source" if key in ("data", "eval") else "model"
+        return f"; write `{key}: {{{first}: {visible(given)[:60]}}}`"
+    if kind == "list_type" and isinstance(given, str):
+        return f"; write `[{visible(given)[:60]}]`"
+    if kind == "string_type" and isinstance(given, (bool, int, float)):
+        return "; put it in quotes"
+    if kind in ("int_type", "float_type") and isinstance(given, str):
+        return ", written plainly, such as 200 or 5e-5"
+    return ""
+
+
+def _same_leaf(key: str, top: type[Section]) -> list[str]:
     """Valid keys whose last part resembles that of `key` (the right name in the wrong section)."""
-    leaves = {k.rsplit(".", 1)[-1]: k for k in keys()}
-    near = difflib.get_close_matches(key.rsplit(".", 1)[-1], list(leaves), n=1, cutoff=0.8)
+    leaves = {k.rsplit(".", 1)[-1]: k for k in keys(top)}
+    near = difflib.get_close_matches(key.rsplit(".", 1)[-1][:100], list(leaves), n=1, cutoff=0.8)
     return [leaves[n] for n in near]
 
 
 def keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
     """All dotted keys of the configuration, sections included."""
+    inner = nested(section)
     found: list[str] = []
-    for name, field in section.model_fields.items():
+    for name in section.model_fields:
         found.append(prefix + name)
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, Section):
-                found += keys(kind, f"{prefix}{name}.")
+        if name in inner:
+            found += keys(inner[name], f"{prefix}{name}.")
     return found
+
+
+def sections(section: type[Section] = Config, prefix: str = "") -> set[str]:
+    """The dotted keys that are sections."""
+    return {prefix + n for n in nested(section)}.union(
+        *(sections(kind, f"{prefix}{n}.") for n, kind in nested(section).items())
+    )

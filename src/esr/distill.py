@@ -19,10 +19,12 @@ from esr.errors import RunStopped
 from esr.meters import PeakMemory, Phases
 from esr.method import divergence, selection
 from esr.method.events import EventSpace
+from esr.method.horizon import TRACED, trace
 from esr.method.loss import StepCounts, reduce
 from esr.method.metrics import step_metrics
 from esr.method.tensors import PositionStats, Rollout
 from esr.microbatch import Accumulated, Batch, gather, micro_batches, with_less_memory
+from esr.models import dropout
 from esr.models.lm import LM
 from esr.prompts import pad
 from esr.records.problem import Problem
@@ -30,7 +32,7 @@ from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
 from esr.sampling.packed import decoding
 from esr.sampling.sampler import Sampler
-from esr.scoring import compare, hidden_states
+from esr.scoring import compare, hidden_states, padding_is_exact
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PromptPair:
 
 @dataclass
 class Distiller:
-    """What a step needs. `micro_batch_tokens` shrinks when memory runs out; nothing else changes but the weights."""
+    """What a step needs. `sampler` has the step's N; `micro_batch_tokens` shrinks when memory runs out."""
 
     config: Config
     student: LM
@@ -87,6 +89,7 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
         "loss": scored.loss,
         **step_metrics(scored.stats, scored.weights, batch.rollout, distiller.sampler.terminators),
         **token_counts(batch, scored),
+        "rollout/n": float(distiller.sampler.max_new_tokens),
         "optim/lr": lr,
         "optim/grad_norm": norm,
         "optim/micro_batches": float(scored.micro_batches),
@@ -94,6 +97,8 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
         "time/step": sum(phases.seconds.values()),
         "memory/peak_gib": memory.gib(),
     }
+    if distiller.config.rollout.horizon.policy in TRACED:
+        metrics |= trace(scored.stats.reverse_kl, batch.rollout.response_mask)
     return StepReport(metrics, batch.rollout, scored.stats.reverse_kl, batch.keys)
 
 
@@ -111,7 +116,9 @@ def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phas
             rollout = sample(distiller.student, student, distiller.sampler, Noise.of(seed, keys, n))
     noise = Noise.of(seed + 1, keys, n).table(rollout.response_ids.shape[1])
     names = [pair.problem.id for pair in pairs for _ in range(n)]
-    return Batch(rollout, student.repeat(n).to(device), teacher.repeat(n).to(device), noise.to(device), names)
+    drops = dropout.seeds(seed, keys, n)
+    sides = student.repeat(n).to(device), teacher.repeat(n).to(device)
+    return Batch(rollout, *sides, noise.to(device), drops.to(device), names)
 
 
 def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, budget: int) -> Accumulated:
@@ -123,26 +130,26 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
     cfg, by, k = distiller.config.loss, distiller.config.loss.selection.by, distiller.config.loss.selection.k
     counts = StepCounts(len(batch.rollout), int(selection.kept(by, k, batch.rollout.lengths).sum()))
     divergence_fn = divergence.by_name(cfg.divergence, cfg.beta)
-    rows = list(micro_batches(batch, budget))
+    rows = list(micro_batches(batch, budget if padding_is_exact(distiller.student) else 1))
     parts = [batch.select(r) for r in rows]
     distiller.student.module.eval()
     with phases("score"), torch.no_grad():
         teacher_hidden = [hidden_states(distiller.teacher, part.teacher_prompts, part.rollout) for part in parts]
     distiller.student.module.train()
-    torch.manual_seed(distiller.config.run.seed * 1_000_003 + index)
     total = 0.0
     stats: list[PositionStats] = []
     weights: list[Tensor] = []
     with phases("train"):
         for part, hidden_t in zip(parts, teacher_hidden, strict=True):
             mask = part.rollout.response_mask
-            hidden_s = hidden_states(distiller.student, part.student_prompts, part.rollout)
+            hidden_s = hidden_states(distiller.student, part.student_prompts, part.rollout, part.dropout)
             tokens = part.rollout.response_ids[mask]
             flat = compare(
                 distiller.student, distiller.teacher, hidden_s, hidden_t, tokens, distiller.events, divergence_fn
             )
             scores = flat.scatter(mask)
             weight = selection.weights(by, k, mask, scores, part.noise)
+            weight = weight * selection.by_position(cfg.position_weight.shape, cfg.position_weight.scale, mask)
             loss = reduce(scores.divergence, weight, cfg.aggregation, counts)
             require_finite(scores, part, index)
             loss.backward()

@@ -19,13 +19,16 @@ class Batch:
     teacher_prompts: Prompts
     noise: Tensor
     """(B, T) uniform numbers for random selection."""
+    dropout: Tensor
+    """(B, 2) int32 seeds of the student's dropout."""
     keys: list[str]
+    """Problem id of each row."""
 
     def select(self, rows: Tensor) -> "Batch":
         rollout = self.rollout.select(rows)
         noise = self.noise[rows, : rollout.response_ids.shape[1]]
         prompts = self.student_prompts.select(rows), self.teacher_prompts.select(rows)
-        return Batch(rollout, *prompts, noise, [self.keys[i] for i in rows.tolist()])
+        return Batch(rollout, *prompts, noise, self.dropout[rows], [self.keys[i] for i in rows.tolist()])
 
 
 @dataclass(frozen=True)

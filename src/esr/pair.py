@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from esr import prompts
 from esr.config import Config, ModelConfig
-from esr.method.events import EventSpace
+from esr.method.events import EventSpace, one_vocabulary
 from esr.method.events.alignment import Alignment, align
 from esr.models.load import check, load_generation_config, load_tokenizer, read_config
 
@@ -29,7 +29,7 @@ class Pair:
     def events(self, merge: bool) -> EventSpace:
         """The event space of the divergence."""
         known = tuple(i for i in self.terminators if i < self.alignment.size)
-        return EventSpace(self.alignment.size, known if merge else ())
+        return one_vocabulary(self.alignment.size, known if merge else ())
 
     def describe(self) -> list[str]:
         """Lines for people: vocabulary, and how each side ends a turn."""

@@ -4,6 +4,7 @@ A model is run up to its last hidden states, on rows padded on the right and wit
 applied to chunks of positions, so that no (B, T, V) tensor is ever held.
 """
 
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,21 +23,35 @@ CHUNK_ELEMENTS = 2**24
 """Logits (positions x V) held at once for each model: 64 MiB in float32."""
 
 
-def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout) -> Tensor:
+def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout, seeds: Tensor | None = None) -> Tensor:
     """(M, D) hidden states that predict the M real response tokens, in row-major order of `rollout.response_mask`.
 
-    Gradient flows if the model is trained and gradients are enabled.
+    Gradient flows if the model is trained and gradients are enabled; (B, 2) `seeds` fix its dropout, row by row.
     """
-    rows = torch.arange(len(rollout), device=rollout.response_ids.device)
-    together = [rows] if len(rollout) == 1 or padding_is_exact(lm) else rows.split(1)
-    layouts = [lay_out(prompts.select(part), rollout.select(part)) for part in together]
-    return torch.cat([last_hidden(lm, layout.ids).flatten(0, 1)[layout.predictors] for layout in layouts])
+    if len(rollout) > 1 and not padding_is_exact(lm):
+        rows = torch.arange(len(rollout), device=prompts.ids.device).split(1)
+        return torch.cat(
+            [hidden_states(lm, prompts.select(i), rollout.select(i), None if seeds is None else seeds[i]) for i in rows]
+        )
+    layout = lay_out(prompts, rollout)
+    if lm.dropout is not None and seeds is not None:
+        lm.dropout.set(seeds, layout)
+    return last_hidden(lm, layout.ids).flatten(0, 1)[layout.predictors]
 
 
 def last_hidden(lm: LM, ids: Tensor) -> Tensor:
     """(R, L, D) last hidden states of rows without padding on the left: no mask, causality alone."""
     with lm.running():
-        return lm.causal_lm.base_model(input_ids=ids, use_cache=False).last_hidden_state  # type: ignore[operator]
+        backbone = getattr(lm.causal_lm, backbone_name(lm.causal_lm))
+        return backbone(input_ids=ids, use_cache=False).last_hidden_state
+
+
+def backbone_name(model: nn.Module) -> str:
+    """The attribute that holds the model without its head. Raises `AttributeError` if there is none."""
+    for name in (str(model.base_model_prefix), "model", "transformer"):
+        if name in model._modules:
+            return name
+    raise AttributeError(f"{type(model).__name__} holds none")
 
 
 def padding_is_exact(lm: LM) -> bool:
@@ -64,15 +79,30 @@ def _probe_padding(lm: LM) -> bool:
     return bool((alone - padded).abs().max() <= 0.02 * alone.abs().max())
 
 
-class _Given(nn.Module):
-    """Stands in for a backbone whose last hidden states are known already."""
+class _Output(BaseModelOutputWithPast):
+    """What heads read of a backbone's output: the hidden states; router logits, caches, attentions and the like are None."""
 
-    def __init__(self, hidden: Tensor):
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class _Given(nn.Module):
+    """Stands in for a backbone whose last hidden states are known already; all else is asked of the real one."""
+
+    def __init__(self, hidden: Tensor, backbone: nn.Module):
         super().__init__()
         self.hidden = hidden
+        self.real = (backbone,)  # in a tuple: its parameters are not this module's
 
-    def forward(self, *args: object, **kwargs: object) -> BaseModelOutputWithPast:
-        return BaseModelOutputWithPast(last_hidden_state=self.hidden)  # type: ignore[arg-type]
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return self if name == "decoder" else getattr(self.__dict__["real"][0], name)
+
+    def forward(self, *args: object, **kwargs: object) -> _Output:
+        return _Output(last_hidden_state=self.hidden)  # type: ignore[arg-type]
 
 
 def head(lm: LM, hidden: Tensor) -> Tensor:
@@ -82,10 +112,10 @@ def head(lm: LM, hidden: Tensor) -> Tensor:
     like are whatever the architecture does.
     """
     model = lm.causal_lm
-    prefix = str(model.base_model_prefix)
-    backbone = model._modules[prefix]
+    prefix = backbone_name(model)
+    backbone: nn.Module = getattr(model, prefix)
     with lm.running():
-        model._modules[prefix] = _Given(hidden[None])
+        model._modules[prefix] = _Given(hidden[None], backbone)
         try:
             return model(input_ids=hidden.new_zeros(1, hidden.shape[0], dtype=torch.long), use_cache=False).logits[0]
         finally:
@@ -128,14 +158,14 @@ def compare(
 
     def chunk(h: Tensor, th: Tensor, tok: Tensor) -> PositionStats:
         with torch.no_grad():
-            t = events.log_probs(head(teacher, th))
-        s = events.log_probs(head(student, h))
-        return _stats(s, t, events.event_of(tok)[:, None], divergence)
+            t = events.teacher.log_probs(head(teacher, th))
+        s = events.student.log_probs(head(student, h))
+        return _stats(s, t, events.student.event_of(tok)[:, None], divergence)
 
     parts = []
     for h, th, tok in zip(hidden.split(width), teacher_hidden.split(width), tokens.split(width), strict=True):
         if hidden.shape[0] > width and torch.is_grad_enabled():
-            parts.append(checkpoint(chunk, h, th, tok, use_reentrant=False, preserve_rng_state=False))
+            parts.append(checkpoint(chunk, h, th, tok, use_reentrant=False))
         else:
             parts.append(chunk(h, th, tok))
     return concat_stats(parts)

@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,20 @@ from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
 from esr.errors import RunStopped, UserError
-from esr.grading.find import repetitive
+from esr.grading.answers import repetitive
+from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_student, load_teacher
 from esr.pair import Pair, open_pair
 from esr.records.problem import Problem
+from esr.records.steps import step_name
 from esr.runs.rundir import RunDir
 from esr.sampling.sampler import Sampler
 from esr.trackers import Log
 
 SAMPLES_KEPT = 2
-"""Rollouts recorded in `samples.jsonl` at a recorded step."""
+"""Rollouts recorded in `rollouts.jsonl` at a recorded step."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     plan = prepare(config)
     device = resolve_device(config.run.device)
     with run.locked():
-        run.start(config, str(device), fresh)
-        if complete(run, config):
+        run.open_or_create(config, str(device), fresh)
+        if run.complete(config):
             say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
             return
         with interruptible() as interrupted:
@@ -81,16 +83,6 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
             if done == 0:
                 evaluate_now(plan, run, distiller, 0)
             loop(plan, run, distiller, done, interrupted)
-
-
-def complete(run: RunDir, config: Config) -> bool:
-    """Whether the last checkpoint and the evaluation after it are there."""
-    rows = run.metrics()
-    if config.optim.progress(rows) < 1:
-        return False
-    last = f"step-{rows[-1]['step']:06d}"
-    evaluated = config.eval is None or (run.evaluation(last) and (run.evaluation("teacher") or not config.eval.teacher))
-    return bool(evaluated) and any(p.name == last for p in run.checkpoints())
 
 
 def build(plan: Plan, device: torch.device) -> Distiller:
@@ -110,7 +102,7 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     )
     rollout = config.rollout
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
-    events = pair.events(config.loss.merge_terminators)
+    events = pair.events(config.loss.merge_terminators).to(device)
     return Distiller(config, student, teacher, events, sampler, optimizer, config.optim.micro_batch_tokens, say)
 
 
@@ -128,11 +120,13 @@ def resume(run: RunDir, distiller: Distiller) -> int:
 def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: list[int]) -> None:
     """Steps `done` to the end."""
     config, total, rows = plan.config, plan.config.optim.steps, run.metrics()
+    horizon = horizon_of(config)
     with tracking.trackers(config, run) as log, progress("Training", total, "step", done) as advance:
         while (part := config.optim.progress(rows)) < 1:
             index = len(rows)
+            distiller.sampler = replace(distiller.sampler, max_new_tokens=horizon.at(index, rows))
             report = step(distiller, batch_of(plan, index), index, lr_at(part * total, config.optim))
-            rows.append(record(run, distiller.student, report, index + 1, config.run.samples_every, log))
+            rows.append(record(run, distiller.student, report, index + 1, config.run.rollouts_every, log))
             limited = f", {config.optim.progress(rows):.0%} of the budget" if config.optim.limited else ""
             advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens{limited}")
             last, stop = config.optim.progress(rows) >= 1, bool(interrupted)
@@ -146,6 +140,12 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
             if due:
                 evaluate_now(plan, run, distiller, index + 1)
     evaluate_now(plan, run, distiller, len(rows))
+
+
+def horizon_of(config: Config) -> Horizon:
+    """The policy that gives each step its N."""
+    h, cap = config.rollout.horizon, config.rollout.max_new_tokens
+    return Horizon(h.policy, h.start, cap, config.optim.steps, h.grow, h.every, h.share, config.run.seed)
 
 
 def batch_of(plan: Plan, index: int) -> list[PromptPair]:
@@ -172,12 +172,12 @@ def lr_at(index: float, optim: OptimConfig) -> float:
     return optim.lr * 0.5 * (1 + math.cos(math.pi * (index - warmup) / max(1, optim.steps - warmup)))
 
 
-def record(run: RunDir, student: LM, report: StepReport, number: int, samples_every: int, log: Log) -> dict[str, Any]:
+def record(run: RunDir, student: LM, report: StepReport, number: int, rollouts_every: int, log: Log) -> dict[str, Any]:
     """Write a step's metrics, and now and then some of its rollouts; returns the row of metrics."""
     rows = report.rollout.token_lists()
     texts = prompts.decode(student.tokenizer, rows)
     metrics = {**report.metrics, "response/repetitive": sum(map(repetitive, texts)) / len(texts)}
-    if number % samples_every == 0 or number == 1:
+    if number % rollouts_every == 0 or number == 1:
         for i in range(min(SAMPLES_KEPT, len(texts))):
             kl = [round(v, 4) for v in report.kl[i, : len(rows[i])].tolist()]
             shown = {
@@ -187,7 +187,7 @@ def record(run: RunDir, student: LM, report: StepReport, number: int, samples_ev
                 "token_ids": rows[i],
                 "reverse_kl": kl,
             }
-            run.append(run.samples_file, shown)
+            run.append(run.rollouts_file, shown)
     row = {"step": number, **metrics}
     run.append(run.metrics_file, row)
     log(metrics, number)
@@ -199,7 +199,7 @@ def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int) -> 
     settings = plan.config.eval
     if settings is None:
         return
-    who: list[tuple[str, LM]] = [(f"step-{number:06d}", distiller.student)]
+    who: list[tuple[str, LM]] = [(step_name(number), distiller.student)]
     if settings.teacher:
         who.append(("teacher", distiller.teacher))
     for name, lm in who:

@@ -8,7 +8,7 @@ import torch
 from esr import prompts
 from esr.analysis import profile
 from esr.cli.main import run as esr
-from esr.method.events import EventSpace
+from esr.method.events import one_vocabulary
 from esr.method.metrics import BIN_EDGES
 from esr.method.tensors import PositionStats
 from esr.records.problem import Problem
@@ -30,7 +30,7 @@ def run(before, after, teacher, protocol="ours"):
         teacher,
         PROBLEMS,
         SAMPLER,
-        EventSpace(64),
+        one_vocabulary(64),
         n=10,
         step=6,
         seed=1,
@@ -138,7 +138,17 @@ def test_the_papers_protocol_is_each_models_own_responses_and_the_sampled_gap():
     assert (sampler.temperature, sampler.top_p, sampler.top_k) == (0.7, 1.0, 0)
     before, after, teacher = make_lm(1), make_lm(3), make_lm(2)
     record = profile.compute(
-        before, after, teacher, PROBLEMS, sampler, EventSpace(64), n=10, step=6, seed=1, source="t", protocol="paper"
+        before,
+        after,
+        teacher,
+        PROBLEMS,
+        sampler,
+        one_vocabulary(64),
+        n=10,
+        step=6,
+        seed=1,
+        source="t",
+        protocol="paper",
     )
     assert record.protocol == "paper" and record.inside is None and record.beyond is None
     assert [(c.model, c.trajectories) for c in record.curves] == [("before", "own"), ("after", "own")]

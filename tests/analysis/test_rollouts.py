@@ -5,7 +5,7 @@ import torch
 
 from esr import prompts
 from esr.analysis import distributions, rollouts
-from esr.method.events import EventSpace
+from esr.method.events import one_vocabulary
 from esr.records.problem import Problem
 from esr.sampling.sampler import Sampler
 from subjects import subject
@@ -30,7 +30,7 @@ def test_chunks_are_the_full_distributions(monkeypatch, elements):
     monkeypatch.setattr(distributions, "CHUNK_ELEMENTS", elements)
     student, teacher = make_lm(1), make_lm(2)
     for batch, rollout in distributions.batches(student, PROBLEMS, SAMPLER, seed=1):
-        parts = list(distributions.chunks([student, teacher], batch, rollout, EventSpace(64)))
+        parts = list(distributions.chunks([student, teacher], batch, rollout, one_vocabulary(64)))
         assert all(logp.shape[0] * 64 <= max(elements, 64) for _, sides in parts for logp in sides)
         for number, lm in enumerate((student, teacher)):
             got = torch.cat([sides[number] for _, sides in parts])
@@ -82,8 +82,8 @@ def test_a_sampled_terminator_has_the_rank_of_the_merged_event():
     """Two tokens that end a turn share 0.6: each ranks first as one event, and is shown by its own name."""
     p = torch.full((1, 64), 0.1 / 61)
     p[0, 1], p[0, 2], p[0, 10] = 0.35, 0.25, 0.3
-    events = EventSpace(64, (1, 2))
-    logp = events.log_probs(p.log())
+    events = one_vocabulary(64, (1, 2))
+    logp = events.student.log_probs(p.log())
     (view,) = rollouts.token_views(logp, logp, torch.tensor([2]), events, make_lm(1).tokenizer)
     assert (view.token, view.student_rank, view.teacher_rank, view.reverse_kl) == ("<|im_end|>", 1, 1, 0)
     assert view.student_top[0] == ("<|endoftext|>", 0.6)

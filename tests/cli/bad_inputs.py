@@ -28,7 +28,12 @@ CASES: list[tuple[str, list[str]]] = [
     ("A key in the wrong section", ["train", "c.yaml", "optim.temperature=1"]),
     ("A value of the wrong type", ["train", "c.yaml", "optim.steps=many"]),
     ("A value out of range", ["train", "c.yaml", "rollout.top_p=1.5"]),
+    ("A section that is written twice", ["train", "twice.yaml"]),
+    ("A model without its key", ["config", "short.yaml"]),
+    ("A number that is none", ["train", "c.yaml", "optim.lr=.inf"]),
+    ("A control character in a prompt", ["train", "escaped.yaml"]),
     ("An unknown choice", ["train", "c.yaml", "loss.divergence=kl"]),
+    ("A horizon that starts beyond its end", ["train", "c.yaml", "rollout.horizon={policy: linear, start: 500}"]),
     ("An override without a value", ["train", "c.yaml", "rollout.max_new_tokens"]),
     ("A missing section", ["train", "no_teacher.yaml"]),
     ("A model directory that does not exist", ["train", "c.yaml", "teacher.model=./nowhere"]),
@@ -94,6 +99,9 @@ def build(home: Path) -> None:
     (home / "typo.yaml").write_text(yaml.safe_dump(study))
     (home / "no_arms.yaml").write_text(yaml.safe_dump({k: v for k, v in study.items() if k != "arms"}))
     (home / "broken.yaml").write_text("student: {model: x\nteacher: [")
+    (home / "twice.yaml").write_text("optim: {steps: 3}\nstudent: {model: a/b}\noptim: {lr: 0.1}\n")
+    (home / "short.yaml").write_text("student: lab:student-2\nteacher: {model: a/b}\ndata: {source: prompts.jsonl}\n")
+    (home / "escaped.yaml").write_text('student: {model: a/b, system_prompt: "answer in \\boxed{}"}\n')
     (home / "list.yaml").write_text("- student\n- teacher\n")
     (home / "prompts.jsonl").write_text(
         "".join(f'{{"question": "what is {i} + 1?", "answer": "{i + 1}"}}\n' for i in range(4))

@@ -18,7 +18,7 @@ def study(tmp_path, monkeypatch, pair_dir) -> Path:
         "rollout": {"prompts_per_step": 2},
         "optim": {"steps": 2, "lr": 1e-3},
         "eval": {"source": str(pair_dir / "prompts.jsonl"), "samples": 1, "max_new_tokens": 40, "seed": 3},
-        "run": {"device": "cpu", "samples_every": 1},
+        "run": {"device": "cpu", "rollouts_every": 1},
     }
     arms = {"esr": {"rollout.max_new_tokens": 6}, "full": {"rollout.max_new_tokens": 40}}
     tree = {"question": "?", "reference": "full", "seeds": [1], "runs": "runs/tiny", "base": base, "arms": arms}

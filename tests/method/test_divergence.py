@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esr.method import divergence
-from esr.method.events import IMPOSSIBLE, EventSpace
+from esr.method.events import IMPOSSIBLE, one_vocabulary
 
 
 def naive_kl(p, q) -> float:
@@ -65,25 +65,25 @@ def test_never_negative_and_zero_only_for_equals(name, seed, size):
 
 def test_no_terminators_or_one_is_the_plain_log_softmax():
     z = logits(5, 3, 8)
-    for space in (EventSpace(8), EventSpace(8, (3,))):
-        assert torch.equal(space.log_probs(z), z.log_softmax(-1))
+    for space in (one_vocabulary(8), one_vocabulary(8, (3,))):
+        assert torch.equal(space.student.log_probs(z), z.log_softmax(-1))
 
 
 def test_merged_terminators_sum_probabilities():
     z = logits(6, 3, 8)
-    p, merged = z.softmax(-1), EventSpace(8, (2, 5, 7)).log_probs(z).exp()
+    p, merged = z.softmax(-1), one_vocabulary(8, (2, 5, 7)).student.log_probs(z).exp()
     assert torch.allclose(merged[:, 2], p[:, [2, 5, 7]].sum(-1))
     assert merged[:, [5, 7]].abs().max() == 0
     assert torch.allclose(merged[:, [0, 1, 3, 4, 6]], p[:, [0, 1, 3, 4, 6]])
-    assert EventSpace(8, (2, 5, 7)).event_of(torch.tensor([1, 2, 5, 7])).tolist() == [1, 2, 2, 2]
+    assert one_vocabulary(8, (2, 5, 7)).student.event_of(torch.tensor([1, 2, 5, 7])).tolist() == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("name", ["reverse_kl", "forward_kl", "jsd"])
 def test_merging_equals_the_divergence_of_the_merged_distribution(name):
     """The marked columns add exactly nothing, to value and gradient."""
     z, t = logits(7, 4, 9).float().requires_grad_(), logits(8, 4, 9).float()
-    space, compute = EventSpace(9, (1, 6)), divergence.by_name(name, 0.4)
-    value = compute(space.log_probs(z), space.log_probs(t)).sum()
+    space, compute = one_vocabulary(9, (1, 6)), divergence.by_name(name, 0.4)
+    value = compute(space.student.log_probs(z), space.student.log_probs(t)).sum()
     (grad,) = torch.autograd.grad(value, z)
 
     def by_hand(x):
@@ -100,11 +100,11 @@ def test_merging_equals_the_divergence_of_the_merged_distribution(name):
 
 def test_padded_tail_is_cut_and_renormalised():
     wide, narrow = logits(9, 2, 12), logits(10, 2, 10)
-    space = EventSpace(10)
-    assert torch.allclose(space.log_probs(wide), wide[:, :10].log_softmax(-1))
-    assert torch.allclose(space.log_probs(wide).exp().sum(-1), torch.ones(2, dtype=torch.float64))
-    assert torch.isfinite(divergence.reverse_kl(space.log_probs(wide), space.log_probs(narrow))).all()
+    space = one_vocabulary(10)
+    assert torch.allclose(space.student.log_probs(wide), wide[:, :10].log_softmax(-1))
+    assert torch.allclose(space.student.log_probs(wide).exp().sum(-1), torch.ones(2, dtype=torch.float64))
+    assert torch.isfinite(divergence.reverse_kl(space.student.log_probs(wide), space.student.log_probs(narrow))).all()
 
 
 def test_half_precision_logits_are_taken_to_float32():
-    assert EventSpace(8).log_probs(logits(11, 2, 8).bfloat16()).dtype == torch.float32
+    assert one_vocabulary(8).student.log_probs(logits(11, 2, 8).bfloat16()).dtype == torch.float32

@@ -5,7 +5,7 @@ import torch
 from esr import prompts
 from esr.config import ModelConfig
 from esr.distill import Distiller, PromptPair, step
-from esr.method.events import EventSpace
+from esr.method.events import EventSpace, one_vocabulary
 from esr.records.problem import Problem
 from esr.sampling.sampler import Sampler
 from test_distill import config
@@ -46,8 +46,8 @@ def kl_at_stops(events: EventSpace) -> dict[str, float]:
 
 
 def test_merged_terminators_keep_the_loss_at_stops_small_and_plain_ones_blow_up():
-    merged = kl_at_stops(EventSpace(64, (END_OF_TEXT, IM_END)))
-    plain = kl_at_stops(EventSpace(64))
+    merged = kl_at_stops(one_vocabulary(64, (END_OF_TEXT, IM_END)))
+    plain = kl_at_stops(one_vocabulary(64))
     assert merged["stop/terminator"] == plain["stop/terminator"] == 1.0
     assert merged["kl/at_terminator"] < 0.1
     assert plain["kl/at_terminator"] > 4.0

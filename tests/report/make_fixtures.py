@@ -55,7 +55,7 @@ def make_run(
     rollout = {
         "problem": "p1", "text": f"two steps{text}", "token_ids": [5, 6, 7], "reverse_kl": [1.2345, 0.1, 0.02]
     }  # fmt: skip
-    write_text(run.samples_file, "".join(dumps({"step": s, **rollout}) + "\n" for s in (1, 10)))
+    write_text(run.rollouts_file, "".join(dumps({"step": s, **rollout}) + "\n" for s in (1, 10)))
     for name, avg in (("step-000000", 0.42), ("step-000010", 0.49), ("step-000020", 0.52), ("teacher", 0.71)):
         run.save_evaluation(evaluation(name, avg, task + text, rng), samples(rng, avg, text))
     if finished:

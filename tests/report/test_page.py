@@ -317,7 +317,7 @@ def test_a_run_that_is_going_on(tmp_path):
 
 def test_a_run_that_has_only_begun(tmp_path):
     path = make_run(tmp_path / "run", analyses=False, finished=False)
-    for file in [*(path / "evals").iterdir(), path / "metrics.jsonl", path / "samples.jsonl", path / "env.json"]:
+    for file in [*(path / "evals").iterdir(), path / "metrics.jsonl", path / "rollouts.jsonl", path / "env.json"]:
         file.unlink()
     page = Page(render(load([path])))
     assert "0 of 30 steps are done" in page.section("summary")

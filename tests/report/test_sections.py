@@ -33,7 +33,7 @@ def change(path: Path, name: str, **update) -> Data:
 def test_derived_numbers_follow_from_their_files(data):
     """The share of KL in the window, means inside it and beyond, and the sequences in a step."""
     run, html = data.runs[0], render(data)
-    tree = json.loads((run.path / "analysis" / "rollouts.json").read_text())
+    tree = json.loads(run.directory.analysis_file("rollouts").read_text())
     shares = re.findall(
         r'<data value="([^"]+)" data-share="[^"]+#/rollouts/(\d+)/tokens/\*/reverse_kl first (\d+)">([\d.]+)%<', html
     )
@@ -55,7 +55,7 @@ def test_derived_numbers_follow_from_their_files(data):
     ((value, text),) = re.findall(
         r'<data value="(\d+)" data-product="[^"]+#/rollout/prompts_per_step /rollout/samples_per_prompt">(\d+)<', html
     )
-    settings = json.loads((run.path / "config.json").read_text())["rollout"]
+    settings = json.loads(run.directory.config_file.read_text())["rollout"]
     assert int(value) == int(text) == settings["prompts_per_step"] * settings["samples_per_prompt"]
 
 
@@ -157,6 +157,6 @@ def test_two_runs_are_told_apart(tmp_path):
 
 def test_what_training_kept_is_mentioned(tmp_path):
     section = rollouts.view(load([make_run(tmp_path / "run", analyses=False)]))
-    assert "kept 2 of its rollouts in samples.jsonl" in section.missing and section.commands == (
+    assert "kept 2 of its rollouts in rollouts.jsonl" in section.missing and section.commands == (
         f"esr analyze rollouts {tmp_path}/run",
     )

@@ -208,13 +208,13 @@ def finished_study(tmp_path, pair_dir, ends):
     """A study whose runs were never trained: `ends` gives each arm's right problems at the steps evaluated."""
     study = plan.read(write_study(tmp_path, pair_dir, seeds=[1, 2]))
     for run in study.runs:
-        run.directory.path.mkdir(parents=True)
+        run.directory.open_or_create(run.config)
         for step in (1, 2, 3):
             row = {"step": step, "time/step": 2.0, "tokens/generated": 10.0, "memory/peak_gib": 1.0 + step}
             run.directory.append(run.directory.metrics_file, row)
         for name, right in {"step-000000": 2, "teacher": 9, **ends[run.arm]}.items():
             answers(run, name, right)
-        (run.directory.path / work.FINISHED).write_text('{"seconds": 7.0}')
+        run.directory.finished_file.write_text('{"seconds": 7.0}')
     return result.record(study, {}, "esr study tiny.yaml")
 
 
@@ -242,11 +242,11 @@ def test_untrained_evaluations_are_borrowed_from_an_equal_start_only(tmp_path, p
     first, second, other_seed = (next(r for r in study.runs if (r.arm, r.seed) == key) for key in
                                  (("short", 1), ("long", 1), ("long", 2)))  # fmt: skip
     for run in (first, second, other_seed):
-        run.directory.start(run.config, "cpu", fresh=False)
+        run.directory.open_or_create(run.config, "cpu")
     for name in ("step-000000", "teacher"):
         answers(first, name, 4)
     work.borrow_evaluations(second)
     work.borrow_evaluations(other_seed)
     assert second.directory.evaluation("teacher") == first.directory.evaluation("teacher")
-    assert second.directory.samples("step-000000") == first.directory.samples("step-000000")
+    assert second.directory.responses("step-000000") == first.directory.responses("step-000000")
     assert not (other_seed.directory.path / "evals").exists()

@@ -32,7 +32,7 @@ def chunks(
     width = max(1, CHUNK_ELEMENTS // max(lm.vocab_size for lm in lms))
     for start in range(0, int(rollout.response_mask.sum()), width):
         part = slice(start, start + width)
-        yield part, [events.log_probs(head(lm, h[part])) for lm, h in zip(lms, hidden, strict=True)]
+        yield part, [events.student.log_probs(head(lm, h[part])) for lm, h in zip(lms, hidden, strict=True)]
 
 
 def _prompts(lm: LM, problems: Sequence[Problem]) -> prompts.Prompts:

@@ -3,7 +3,6 @@
 Everything is read from run directories; no torch here.
 """
 
-import re
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,8 +14,8 @@ from esr.config import Config
 from esr.errors import UserError
 from esr.records.efficiency import Efficiency, EfficiencyRow
 from esr.records.evaluation import Evaluation
+from esr.records.steps import step_of
 from esr.records.study import CurvePoint
-from esr.runs.files import read_json
 from esr.runs.rundir import RunDir
 
 PHASES = ("sync", "generate", "score", "train", "step")
@@ -29,7 +28,7 @@ def compute(runs: Sequence[RunDir]) -> Efficiency:
     """The costs of `runs`, in their order; the first is the reference. Raises `UserError` if one has too few steps."""
     start = time.perf_counter()
     configs = [run.config() for run in runs]
-    machines = [read_json(run.path / "env.json") for run in runs]
+    machines = [run.environment() for run in runs]
     evaluations = [training_evaluations(run) for run in runs]
     curves = [curve(run, found) for run, found in zip(runs, evaluations, strict=True)]
     common = comparable(evaluations)
@@ -77,7 +76,7 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
 def training_evaluations(run: RunDir) -> list[Evaluation]:
     """The evaluations made while training (`step-NNNNNN`, without a mark of other settings), by step."""
-    return [e for e in run.evaluations() if re.fullmatch(r"step-\d+", e.name)]
+    return [e for e in run.evaluations() if step_of(e.name) is not None]
 
 
 def conditions(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
@@ -96,7 +95,7 @@ def curve(run: RunDir, evaluations: Sequence[Evaluation]) -> list[CurvePoint]:
     rows = run.metrics()
     points = []
     for e in evaluations:
-        step = int(e.name[5:])
+        step = step_of(e.name) or 0
         done = [r for r in rows if r["step"] <= step]
         if len(done) == step:
             seconds = sum(r["time/step"] for r in done)

@@ -3,7 +3,6 @@
 From the samples of evaluations where a run has them (no torch then), else from responses sampled for it.
 """
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from esr import intervals
 from esr.analysis.efficiency import conditions, run_names
 from esr.errors import UserError
+from esr.records import steps
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation, Sample, label
 from esr.records.lengths import LengthRow, Lengths
@@ -100,7 +100,7 @@ def student_evaluation(run: RunDir, step: int | None, like: Evaluation | None = 
 
     With `like`, one of the same task and settings as that. None if there is none.
     """
-    found = [e for e in with_samples(run) if re.fullmatch(r"step-\d+(@.*)?", e.name)]
+    found = [e for e in with_samples(run) if not e.name.startswith("teacher")]
     found = [e for e in found if step is None or step_of(e) == step]
     if like is not None:
         found = [e for e in found if conditions(e) == conditions(like)]
@@ -109,12 +109,12 @@ def student_evaluation(run: RunDir, step: int | None, like: Evaluation | None = 
 
 def with_samples(run: RunDir) -> list[Evaluation]:
     """The evaluations whose responses are there."""
-    return [e for e in run.evaluations() if (run.path / "evals" / f"{e.name}.jsonl").exists()]
+    return [e for e in run.evaluations() if run.responses_file(e.name).exists()]
 
 
 def step_of(evaluation: Evaluation) -> int:
     """The step in an evaluation's name."""
-    return int(evaluation.name.partition("@")[0][5:])
+    return steps.step_of(evaluation.name.partition("@")[0]) or 0
 
 
 def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> Lengths:
@@ -127,7 +127,7 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> L
     alike = [e for e in with_samples(run) if conditions(e) == conditions(last) and label(e.name) in wanted]
     alike = sorted(alike, key=lambda e: (e.name.startswith("teacher"), e.name))
     alike = list({label(e.name): e for e in reversed(alike)}.values())[::-1]
-    models = [of_samples(label(e.name), run.samples(e.name)) for e in alike]
+    models = [of_samples(label(e.name), run.responses(e.name)) for e in alike]
     names = run_names([run.path, *others])[1:]
     used = {m.model: e.name for m, e in zip(models, alike, strict=True)}
     for name, path in zip(names, others, strict=True):
@@ -137,8 +137,8 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> L
             raise UserError(
                 f"{path} has no evaluation with the task and settings of {last.name} in {run.path}; make one with `esr eval`."
             )
-        models.append(of_samples(name, other.samples(found.name)))
-        used[name] = f"{path}/evals/{found.name}"
+        models.append(of_samples(name, other.responses(found.name)))
+        used[name] = str(other.evaluation_file(found.name).with_suffix(""))
     config = run.config()
     references = {"student": config.student.model, "teacher": config.teacher.model}
     if step_of(last):

@@ -20,7 +20,7 @@ class Parts:
 
     def __init__(self, directory: RunDir, name: str, settings: dict[str, object]):
         self.directory = directory
-        self.file = directory.path / "analysis" / f".{name}.parts.jsonl"
+        self.file = directory.parts_file(name)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         header = {"settings": dumps(settings)}
         rows = list(read_lines(self.file)) if self.file.exists() else []

@@ -147,8 +147,8 @@ def top_k_overlap(student: LM, teacher: LM, hidden: Tensor, teacher_hidden: Tens
     k = min(TOP_K, events.size)
     shares = []
     for h, th in zip(hidden.split(width), teacher_hidden.split(width), strict=True):
-        s = events.log_probs(head(student, h)).topk(k, dim=-1).indices
-        t = events.log_probs(head(teacher, th)).topk(k, dim=-1).indices
+        s = events.student.log_probs(head(student, h)).topk(k, dim=-1).indices
+        t = events.teacher.log_probs(head(teacher, th)).topk(k, dim=-1).indices
         shares.append((s[:, :, None] == t[:, None, :]).any(-1).float().mean(-1))
     return torch.cat(shares)
 

@@ -47,7 +47,7 @@ def compute(
 ) -> Rollouts:
     """Views of the responses to `count` of `problems`, right and wrong ones of the untrained student in turn."""
     start = time.perf_counter()
-    events = subject.pair.events(subject.config.loss.merge_terminators)
+    events = subject.events
     asked = min(count, len(problems))
     after: Sequence[Written | None] = [None] * asked
     with progress("Rollouts", len(problems) + (asked if subject.after else 0), "response") as advance:
@@ -116,7 +116,7 @@ def token_views(
     student: Tensor, teacher: Tensor, tokens: Tensor, events: EventSpace, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[TokenView]:
     """Views of m sampled `tokens` (m,) from (m, V) log-probabilities of events. Probabilities, nats: 4 decimals."""
-    sampled = events.event_of(tokens)
+    sampled = events.student.event_of(tokens)
     columns = (
         tokens, reverse_kl(student, teacher).clamp(min=0), entropy(student), entropy(teacher),
         rank(student, sampled), rank(teacher, sampled),

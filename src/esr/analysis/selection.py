@@ -59,7 +59,7 @@ def compute(
         )
     start = time.perf_counter()
     responses: list[Response] = []
-    events = subject.pair.events(subject.config.loss.merge_terminators)
+    events = subject.events
     with progress("Selection", len(problems), "problem") as advance:
         for batch, rollout in batches(subject.before, problems, sampler, seed):
             scored = score(subject.before, subject.teacher, batch, rollout, events)

@@ -1,6 +1,5 @@
 """What an analysis is about: a run's models before and after training, or an untrained pair, and held-out problems."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,14 +12,14 @@ import torch
 from esr import configfile, tasks
 from esr.config import Config, EvalConfig, TaskConfig
 from esr.errors import UserError
+from esr.method.events import EventSpace
 from esr.models.checkpoint import find_checkpoint, load_trained
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model, load_teacher
 from esr.pair import Pair, open_pair
-from esr.records.base import FORMAT_VERSION
 from esr.records.problem import Problem
-from esr.runs.environment import environment
-from esr.runs.files import write_json
+from esr.records.steps import step_of
+from esr.runs.places import pair_directory, untrained_directory
 from esr.runs.rundir import RunDir, open_run
 from esr.sampling.sampler import Sampler
 
@@ -43,6 +42,11 @@ class Subject:
         """Model references by role, for a record."""
         named = {"student": self.config.student.model, "teacher": self.config.teacher.model}
         return named | ({"after": f"{self.directory.path} step {self.step}"} if self.after else {})
+
+    @property
+    def events(self) -> EventSpace:
+        """The events that student and teacher are compared on."""
+        return self.pair.events(self.config.loss.merge_terminators).to(self.before.device)
 
     def sampler(self, max_new_tokens: int) -> Sampler:
         """Sampling as the pair was, or would be, trained: `rollout` settings with this cap."""
@@ -82,10 +86,10 @@ def open_subject(
     """
     path = Path(target)
     if teacher is not None:
-        config, path = pair_config(target, teacher, task), Path("runs") / f"{_slug(target)}--{_slug(teacher)}"
+        config, path = pair_config(target, teacher, task), pair_directory(target, teacher)
     elif path.is_file():
         config = configfile.load(path, [])
-        path = Path(f"{config.run.dir or Path('runs') / path.stem}-pair")
+        path = untrained_directory(config, path)
     else:
         config = open_run(path).config()
     if needs == "eval" and config.eval is None:
@@ -103,7 +107,7 @@ def open_subject(
     after = load_trained(config, saved, device, pair.student_terminators)
     before = untrained(after, config, device)
     teacher_lm = load_teacher(config.teacher, after, device, pair.teacher_terminators)
-    return Subject(run, config, pair, before, after, teacher_lm, int(saved.name[5:]))
+    return Subject(run, config, pair, before, after, teacher_lm, step_of(saved.name) or 0)
 
 
 def pair_config(student: str, teacher: str, task: str | None) -> Config:
@@ -115,21 +119,14 @@ def pair_config(student: str, teacher: str, task: str | None) -> Config:
     return configfile.validate({**sections, "data": {"source": task}, "eval": {"source": task, **cap}}, where="--task")
 
 
-def _slug(reference: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", reference.rstrip("/")).strip("-")[-60:]
-
-
 def _untrained_subject(config: Config, path: Path) -> Subject:
     """A pair without a trained student; the directory becomes a run directory if it is none yet."""
     run = RunDir(path)
     pair = open_pair(config)
     device = resolve_device(config.run.device)
+    run.open_or_create(config, str(device))
     student = load_model(config.student, device, pair.student_terminators)
     teacher = load_teacher(config.teacher, student, device, pair.teacher_terminators)
-    if not run.exists():
-        path.mkdir(parents=True, exist_ok=True)
-        write_json(path / "env.json", {**environment(str(device)), "resumed": []})
-        write_json(path / "config.json", {"format_version": FORMAT_VERSION, **config.model_dump()})
     return Subject(run, config, pair, student, None, teacher, 0)
 
 
@@ -154,7 +151,7 @@ def other_runs(subject: Subject, paths: Sequence[Path]) -> list[Other]:
             )
         name = run.path.name if taken.count(run.path.name) == 1 else str(run.path)
         load = partial(load_trained, config, saved, subject.before.device, subject.pair.student_terminators)
-        others.append(Other(name, f"{run.path} step {int(saved.name[5:])}", load))
+        others.append(Other(name, f"{run.path} step {step_of(saved.name)}", load))
     return others
 
 

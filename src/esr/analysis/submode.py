@@ -86,7 +86,7 @@ def compute(
     """Rows for the untrained student, the trained one, the others and the teacher."""
     choice.check()
     start = time.perf_counter()
-    events = subject.pair.events(subject.config.loss.merge_terminators)
+    events = subject.events
     measure = getattr(divergence, choice.divergence)
     shared: list[Batch] = []
     bimodal = Bimodal(subject.before.tokenizer)

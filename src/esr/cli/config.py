@@ -1,16 +1,23 @@
 """`esr config`."""
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 import yaml
 from pydantic_core import PydanticUndefined
 from rich.table import Table
+from rich.text import Text
 
 from esr.cli import show
 from esr.config import Config, Section
-from esr.configfile import load
+from esr.configfile import load, nested
+from esr.errors import UserError
+
+PATHS = (
+    "A relative path in a file is looked for in the file's directory, then in the working directory; one on the command "
+    "line in the working directory. What a run writes (run.dir, a study's runs) starts at the working directory. ~ is your home."
+)
 
 
 def config(
@@ -18,44 +25,51 @@ def config(
         Path | None, typer.Argument(help="Config file to resolve; without one, every key is explained.")
     ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value.")] = None,
+    study: Annotated[bool, typer.Option("--study", help="Explain the keys of a study file instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="JSON (the JSON Schema, if no file is given).")] = False,
 ) -> None:
     """Check a config file and print it resolved, or explain every key.
 
     Example: `esr config configs/qwen2.5-math-1.5b.yaml rollout.max_new_tokens=2048`
     """
+    kind: type[Section] = Config
+    if study:
+        from esr.study.plan import StudyConfig
+
+        kind = StudyConfig
+        if file is not None:
+            raise UserError("--study explains the keys; to check a study file, use `esr study FILE --table`.")
     if file is None:
         if json:
-            show.emit(Config.model_json_schema())
+            show.emit(kind.model_json_schema())
         else:
-            explain()
+            explain(kind)
         return
-    resolved = load(file, overrides).model_dump()
+    resolved = load(file, overrides or []).model_dump()
     if json:
         show.emit(resolved)
     else:
         print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), end="")
 
 
-def explain() -> None:
+def explain(kind: type[Section] = Config) -> None:
     """Every key, its default and its meaning."""
     table = Table(show_lines=False)
     for name in ("key", "default", "meaning"):
         table.add_column(name, overflow="fold", no_wrap=False)
-    for key, default, meaning in documented():
-        table.add_row(key, default, meaning)
+    for key, default, meaning in documented(kind):
+        table.add_row(key, Text(default), Text(meaning))
     show.out.print(table)
+    show.out.print(PATHS, soft_wrap=True, markup=False)
 
 
 def documented(section: type[Section] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
     """(key, default, meaning) of every key that holds a value."""
     rows: list[tuple[str, str, str]] = []
+    inner = nested(section)
     for name, field in section.model_fields.items():
-        nested = [
-            k for k in (field.annotation, *get_args(field.annotation)) if isinstance(k, type) and issubclass(k, Section)
-        ]
-        if nested:
-            rows += documented(nested[0], f"{prefix}{name}.")
+        if name in inner:
+            rows += documented(inner[name], f"{prefix}{name}.")
         else:
             rows.append((prefix + name, _default(field.default), " ".join((field.description or "").split())))
     return rows

@@ -11,6 +11,7 @@ from esr.console import say
 from esr.errors import UserError
 from esr.records.study import Study
 from esr.runs.files import read_record
+from esr.runs.places import study_record
 
 
 def demo(
@@ -32,14 +33,15 @@ def demo(
     plan = plans.read(file)
     if not {"esr", "full"} <= set(plan.study.arms):
         raise UserError(f"{file}: the demo needs arms named esr and full.")
-    esr, full = (plan.of(arm)[0].directory.path for arm in ("esr", "full"))
-    record = Path("runs/studies") / plan.name / "study.json"
+    runs = [plan.of(arm)[0].directory for arm in ("esr", "full")]
+    esr, full = (run.path for run in runs)
+    record = study_record(plan.name)
     report = record.with_name("report.html")
     todo = [] if all(map(work.finished, (run.directory for run in plan.runs))) else [["study", str(file)]]
     for name in ("decay", "profile", "selection", "submode", "rollouts", "lengths", "efficiency", "prefix-swap"):
         beside = ["--with", str(full)] if name in ("submode", "lengths", "efficiency") else []
         quick = [] if name in ("lengths", "efficiency") else ["--quick"]
-        if not (esr / "analysis" / f"{name}.json").exists():
+        if not runs[0].analysis_file(name).exists():
             todo.append(["analyze", name, str(esr), *beside, *quick])
     if todo or not report.exists():
         todo.append(["report", str(record.parent), str(esr), str(full), "-o", str(report)])

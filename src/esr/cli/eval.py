@@ -10,6 +10,8 @@ from esr.cli import show
 from esr.config import Config
 from esr.errors import UserError
 from esr.records.evaluation import Evaluation
+from esr.records.steps import BEFORE
+from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir, open_run
 
 
@@ -33,7 +35,7 @@ def evaluate(
     directory, settings = target(run, overrides or [])
     if settings.eval is None:
         raise UserError("There is no evaluation task; add eval.source=TASK (for example eval.source=math500).")
-    changed = directory.exists() and settings.eval != directory.config().eval
+    changed = directory.exists() and slug(settings) != slug(directory.config())
     name = evaluation_name(directory, who) + (f"@{slug(settings)}" if changed else "")
     found = directory.evaluation(name)
     result = found or measure(directory, settings, who, name)
@@ -53,9 +55,9 @@ def target(path: Path, overrides: list[str]) -> tuple[RunDir, Config]:
         raise UserError(f"{wrong[0]}: only eval.* and run.device can be changed when a run is evaluated.")
     if path.is_dir():
         directory = open_run(path)
-        return directory, configfile.load(path / "config.json", overrides)
+        return directory, configfile.load(directory.config_file, overrides)
     settings = configfile.load(path, overrides)
-    return RunDir(settings.run.dir or Path("runs") / path.stem), settings
+    return RunDir(run_directory(settings, path)), settings
 
 
 def evaluation_name(directory: RunDir, who: str) -> str:
@@ -63,7 +65,7 @@ def evaluation_name(directory: RunDir, who: str) -> str:
     if who == "teacher":
         return "teacher"
     if who == "base":
-        return "step-000000"
+        return BEFORE
     if who != "last" and not who.isdigit():
         raise UserError(f"--who {who}: give last, base, teacher, or the number of a step.")
     from esr.models.checkpoint import find_checkpoint
@@ -76,7 +78,8 @@ def slug(settings: Config) -> str:
     import hashlib
     import re
 
-    assert settings.eval is not None
+    if settings.eval is None:
+        return ""
     digest = hashlib.sha256(
         settings.eval.model_dump_json(exclude={"every", "batch_size", "teacher"}).encode()
     ).hexdigest()[:6]

@@ -55,7 +55,7 @@ def run_summary(run: RunDir, as_json: bool) -> None:
 
 def ordered(evaluations: list[Evaluation]) -> list[Evaluation]:
     """Before, after, teacher: by step, the teacher last."""
-    return sorted(evaluations, key=lambda e: (not e.name.startswith("step-"), e.name))
+    return sorted(evaluations, key=lambda e: (e.name.startswith("teacher"), e.name))
 
 
 def grouped(evaluations: list[Evaluation]) -> list[list[Evaluation]]:
@@ -74,9 +74,9 @@ def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
     for group in grouped(evaluations):
         base = next((e for e in group if label(e.name) == "before"), None)
         if base is not None:
-            reference = run.samples(base.name)
+            reference = run.responses(base.name)
             others = [e for e in group if e is not base]
-            found += [evaluate.difference(run.samples(e.name), reference, e.name, base.name) for e in others]
+            found += [evaluate.difference(run.responses(e.name), reference, e.name, base.name) for e in others]
     return found
 
 

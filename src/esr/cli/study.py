@@ -10,6 +10,7 @@ from esr.cli import show
 from esr.console import duration, say
 from esr.records.study import NOT_RUN, ArmSeed, Study
 from esr.runs.files import writable, write_json
+from esr.runs.places import study_directory, study_record
 from esr.runs.rundir import RunDir
 
 
@@ -34,7 +35,7 @@ def study(
     from esr.study import result, work
 
     plan = plans.read(file)
-    target = Path("runs") / "studies" / plan.name
+    target, kept = study_directory(plan.name), study_record(plan.name)
     command = f"esr study {file}"
     if table_only:
         outcome, failed = result.record(plan, {}, command), {}
@@ -42,17 +43,17 @@ def study(
         with writable(target):
             target.mkdir(parents=True, exist_ok=True)
         with RunDir(target).locked():
-            keep = lambda failed: save(result.record(plan, failed, command), target / "study.json")  # noqa: E731
+            keep = lambda failed: save(result.record(plan, failed, command), kept)  # noqa: E731
             failed = work.carry_out(plan, parallel, keep)
             outcome = result.record(plan, failed, command)
-            for path in (target / "study.json", *([record] if record else [])):
+            for path in (kept, *([record] if record else [])):
                 save(outcome, path)
     if json:
         show.emit(outcome.model_dump())
     else:
         study_table(outcome)
         if not table_only:
-            show.out.print(f"Record: {target / 'study.json'}", markup=False, soft_wrap=True)
+            show.out.print(f"Record: {kept}", markup=False, soft_wrap=True)
     if failed:
         say(f"{len(failed)} runs failed; the same command tries them again.")
         raise typer.Exit(1)

@@ -7,6 +7,7 @@ import typer
 
 from esr.cli import show
 from esr.configfile import load
+from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir
 
 
@@ -22,8 +23,8 @@ def train(
 
     Example: `esr train configs/qwen2.5-math-1.5b.yaml rollout.max_new_tokens=50 run.dir=runs/n50`
     """
-    settings = load(config, overrides)
-    run = RunDir(settings.run.dir or Path("runs") / config.stem)
+    settings = load(config, overrides or [])
+    run = RunDir(run_directory(settings, config))
 
     from esr.train import train as train_run
 

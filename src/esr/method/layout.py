@@ -14,6 +14,12 @@ class Layout:
 
     ids: Tensor
     """(R, L) token ids. The last token of the longest row is left out: nothing is predicted from it."""
+    row: Tensor
+    """(R, L) the row of the batch that each token belongs to."""
+    in_response: Tensor
+    """(R, L) bool: whether it stands in the response."""
+    place: Tensor
+    """(R, L) its place in its prompt or response, from 0."""
     predictors: Tensor
     """(M,) place in R * L of the token from which each of the M response tokens is predicted, in row-major order of the
     response mask. The causal shift lives here, once: the token at i predicts the one at i + 1."""
@@ -21,10 +27,20 @@ class Layout:
 
 def lay_out(prompts: Prompts, rollout: Rollout) -> Layout:
     """Each prompt with its response in a row of its own."""
+    device = prompts.ids.device
     mask = torch.cat([prompts.mask, rollout.response_mask], dim=1)
     ids = torch.cat([prompts.ids, rollout.response_ids], dim=1).masked_fill(~mask, 0)
     width = int(mask.sum(1).max()) - 1
     to_the_left = (~mask).int().argsort(dim=1, stable=True)[:, :width]
-    first = prompts.mask.sum(1) - 1 + torch.arange(len(prompts), device=ids.device) * width
-    predictors = first[:, None] + torch.arange(rollout.response_ids.shape[1], device=ids.device)
-    return Layout(ids.gather(1, to_the_left), predictors[rollout.response_mask])
+    row, length = torch.arange(len(prompts), device=device)[:, None], prompts.mask.sum(1, keepdim=True)
+    column = torch.arange(width, device=device).expand(len(prompts), -1)
+    in_response = column >= length
+    first = row * width + length - 1
+    predictors = first + torch.arange(rollout.response_ids.shape[1], device=device)
+    return Layout(
+        ids.gather(1, to_the_left),
+        row.expand(-1, width),
+        in_response,
+        torch.where(in_response, column - length, column),
+        predictors[rollout.response_mask],
+    )

@@ -10,16 +10,18 @@ from typing import Any
 import peft
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from esr.config import Config
 from esr.errors import UserError
+from esr.models.adapters import adapter_tensors, same_tensors
 from esr.models.lm import LM
-from esr.models.load import load_student, quiet
+from esr.models.load import load_student
 from esr.records.base import FORMAT_VERSION
+from esr.records.steps import step_of
 from esr.runs.files import new_directory, read_json, write_json
-from esr.runs.rundir import RunDir
+from esr.runs.rundir import STATE, RunDir
 
 OPTIMIZER = "optimizer.safetensors"
 KEEP_OPTIMIZERS = 2
@@ -28,18 +30,18 @@ KEEP_OPTIMIZERS = 2
 
 def save(run: RunDir, student: LM, optimizer: torch.optim.Optimizer, step: int) -> Path:
     """Write `checkpoints/step-NNNNNN` (`adapter/` or `model/`, the optimiser, `state.json`)."""
-    target = run.path / "checkpoints" / f"step-{step:06d}"
+    target = run.checkpoint(step)
     with new_directory(target) as folder:
         save_weights(student, folder)
         save_file(_optimizer_tensors(student.module, optimizer), folder / OPTIMIZER)
-        write_json(folder / "state.json", {"format_version": FORMAT_VERSION, "step": step})
+        write_json(folder / STATE, {"format_version": FORMAT_VERSION, "step": step})
     for old in run.checkpoints()[:-KEEP_OPTIMIZERS]:
         (old / OPTIMIZER).unlink(missing_ok=True)
     return target
 
 
 def save_weights(student: LM, folder: Path) -> None:
-    """The trained weights: a PEFT adapter in `adapter/`, or the whole model in `model/`."""
+    """The trained weights: a PEFT adapter in `adapter/`, or the whole model in `model/`, under the module's own names."""
     if isinstance(student.module, peft.PeftModel):
         student.module.save_pretrained(
             str(folder / "adapter"),
@@ -48,30 +50,29 @@ def save_weights(student: LM, folder: Path) -> None:
         )
         (folder / "adapter" / "README.md").unlink(missing_ok=True)
     else:
-        with quiet():
-            student.module.save_pretrained(folder / "model")  # type: ignore[operator]
+        (folder / "model").mkdir()
+        save_model(student.module, str(folder / "model" / "model.safetensors"))
 
 
 def load_weights(student: LM, checkpoint: Path) -> None:
-    """Put a checkpoint's trained weights into the student."""
+    """Put a checkpoint's trained weights into the student. Raises `UserError` unless it holds exactly the student's tensors."""
     try:
         if isinstance(student.module, peft.PeftModel):
             state = load_file(checkpoint / "adapter" / "adapter_model.safetensors", device=str(student.device))
+            same_tensors(adapter_tensors(student.module, student.adapter or "default"), state, str(checkpoint))
             peft.set_peft_model_state_dict(student.module, state, adapter_name=student.adapter or "default")
         else:
-            state = {}
-            for file in sorted((checkpoint / "model").glob("*.safetensors")):
-                state |= load_file(file, device=str(student.device))
-            student.module.load_state_dict(state, strict=False)
-            student.causal_lm.tie_weights()  # type: ignore[operator]
-    except (OSError, SafetensorError) as error:
+            load_model(student.module, checkpoint / "model" / "model.safetensors", device=str(student.device))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{checkpoint}: damaged checkpoint ({error}); remove that directory to go on from the one before."
+            f"{checkpoint}: damaged checkpoint ({reason}); remove that directory to go on from the one before."
         ) from None
 
 
 def load(student: LM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
     """Restore weights and optimiser; returns the step they belong to."""
+    step = _stated_step(checkpoint)
     load_weights(student, checkpoint)
     try:
         tensors = load_file(checkpoint / OPTIMIZER)
@@ -79,8 +80,19 @@ def load(student: LM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int
         raise UserError(
             f"{checkpoint}: no usable optimiser state ({error}); a run can go on only from its newest checkpoints."
         ) from None
-    _restore_optimizer(student.module, optimizer, tensors)
-    return int(read_json(checkpoint / "state.json")["step"])
+    _restore_optimizer(student.module, optimizer, tensors, checkpoint)
+    return step
+
+
+def _stated_step(checkpoint: Path) -> int:
+    """The step that a checkpoint's `state.json` states. Raises `UserError` if its directory's name says another."""
+    step = read_json(checkpoint / STATE).get("step")
+    if not isinstance(step, int) or step != step_of(checkpoint.name):
+        raise UserError(
+            f"{checkpoint}: its state.json is of step {step}, not of the step in its name; remove that directory to go on "
+            "from the one before."
+        )
+    return step
 
 
 def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -91,8 +103,15 @@ def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> d
     }
 
 
-def _restore_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(
+    module: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], where: Path
+) -> None:
     parameters = dict(module.named_parameters())
+    strangers = {name.rpartition(":")[0] for name in tensors} - parameters.keys()
+    if strangers:
+        raise UserError(
+            f"{where}: its optimiser state is of other weights ({min(strangers)}); use --fresh to start anew."
+        )
     for name, value in tensors.items():
         parameter, _, key = name.rpartition(":")
         state: dict[str, Any] = optimizer.state[parameters[parameter]]
@@ -101,12 +120,12 @@ def _restore_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer, tens
 
 def find_checkpoint(run: RunDir, step: int | None) -> Path:
     """The checkpoint of a step, or the last one."""
-    saved = {int(p.name.removeprefix("step-")): p for p in run.checkpoints()}
+    saved = {step_of(p.name): p for p in run.checkpoints()}
     if not saved:
         raise UserError(f"{run.path} has no checkpoint yet.")
     if step is not None and step not in saved:
         raise UserError(f"{run.path} has no checkpoint of step {step}; there are {', '.join(map(str, saved))}.")
-    return saved[max(saved) if step is None else step]
+    return saved[step] if step is not None else run.checkpoints()[-1]
 
 
 def load_trained(config: Config, saved: Path, device: torch.device, terminators: tuple[int, ...]) -> LM:

@@ -13,6 +13,7 @@ from transformers import (
 
 from esr.config import ModelConfig
 from esr.errors import UserError
+from esr.models.dropout import Codes
 
 # cuDNN's attention gives NaN gradients under some masks (pytorch#196678). Scoring has no mask; decoding has one.
 torch.backends.cuda.enable_cudnn_sdp(False)
@@ -38,6 +39,8 @@ class LM:
     """Name of the adapter to run with; None: the bare model."""
     autocast: torch.dtype | None = None
     """Run the forward pass under autocast (float32 master weights)."""
+    dropout: Codes | None = None
+    """Tells the adapter's dropout which rows it sees; None: nothing is dropped."""
 
     @property
     def causal_lm(self) -> nn.Module:

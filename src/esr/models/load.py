@@ -22,8 +22,10 @@ from transformers import (
 )
 
 from esr.config import ModelConfig, StudentConfig
+from esr.console import say
 from esr.errors import UserError
-from esr.models import hub
+from esr.models import dropout, hub
+from esr.models.adapters import adapter_tensors, few, fresh_adapter, same_tensors
 from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
 
 
@@ -121,15 +123,23 @@ def load_generation_config(config: ModelConfig) -> GenerationConfig:
         return GenerationConfig()
 
 
-def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """The bare transformers model, in evaluation mode and frozen. Safetensors (or GGUF) only, never pickles."""
-    options: dict[str, Any] = {**_source(config), "dtype": dtype}
+def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype | str) -> nn.Module:
+    """The bare transformers model, in evaluation mode and frozen. Safetensors (or GGUF) only, never pickles.
+
+    Raises `UserError` if the files lack a weight of the model: transformers would draw it at random.
+    """
+    options: dict[str, Any] = {**_source(config), "dtype": dtype, "output_loading_info": True}
     if config.attention:
         options["attn_implementation"] = config.attention
     if not config.gguf_file:
         options["use_safetensors"] = True
     with loading(config, config.model):
-        model = AutoModelForCausalLM.from_pretrained(location(config.model), **options)
+        model, report = AutoModelForCausalLM.from_pretrained(location(config.model), **options)
+    lost = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if lost:
+        raise UserError(f"{config.model}: its files lack {few(lost)}; it is not a complete {type(model).__name__}.")
+    if report["unexpected_keys"]:
+        say(f"{config.model}: not used by {type(model).__name__}: {few(sorted(report['unexpected_keys']))}.")
     if config.gguf_file:
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
@@ -137,13 +147,34 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype) 
     return model.to(device).eval().requires_grad_(False)
 
 
+def put_on(module: nn.Module, config: ModelConfig, name: str, trainable: bool = False) -> nn.Module:
+    """`module` with the adapter of `config` on it under `name`; every one of its weights must find its place.
+
+    Raises `UserError` for adapters that add to the prompt: they have no weights in the layers, so that neither scoring nor
+    decoding would see them.
+    """
+    assert config.adapter is not None
+    with loading(config, f"adapter {config.adapter}"):
+        settings = peft.PeftConfig.from_pretrained(config.adapter)
+        if settings.is_prompt_learning:
+            raise UserError(
+                f"{config.adapter}: {settings.peft_type.value.replace('_', ' ').lower()} adapters are not supported; "
+                "use one that changes the layers, such as LoRA."
+            )
+        state = peft.load_peft_weights(config.adapter, device="cpu")
+        if isinstance(module, peft.PeftModel):
+            module.load_adapter(config.adapter, adapter_name=name, is_trainable=trainable)
+        else:
+            module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=name, is_trainable=trainable)  # type: ignore
+    same_tensors(adapter_tensors(module, name), state, f"adapter {config.adapter}")
+    return module
+
+
 def load_model(config: ModelConfig, device: torch.device, terminators: tuple[int, ...]) -> LM:
     """A frozen model, with its adapter if it has one."""
     module = load_weights(config, device, resolve_dtype(config.dtype, device))
     if config.adapter:
-        with loading(config, f"adapter {config.adapter}"):
-            module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=TEACHER)  # type: ignore[arg-type]
-        module.requires_grad_(False).eval()
+        module = put_on(module, config, TEACHER).requires_grad_(False).eval()
     return LM(module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
 
 
@@ -158,32 +189,12 @@ def load_student(config: StudentConfig, device: torch.device, terminators: tuple
     module = load_weights(config, device, torch.float32 if full else dtype)
     if full:
         if config.adapter:
-            module = _merge(module, config)
-        module.requires_grad_(True)
+            module = put_on(module, config, STUDENT).merge_and_unload()  # type: ignore[operator]
+        dropout.install(module.requires_grad_(True))
         return LM(module, load_tokenizer(config), config, terminators, None, None if dtype == torch.float32 else dtype)
-    with loading(config, f"adapter of {config.model}"):
-        if config.adapter:
-            module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=STUDENT, is_trainable=True)  # type: ignore
-        else:
-            torch.manual_seed(seed)
-            module = peft.get_peft_model(module, _lora(config), adapter_name=STUDENT)  # type: ignore[arg-type]
-    return LM(module.eval(), load_tokenizer(config), config, terminators, STUDENT)
-
-
-def _lora(config: StudentConfig) -> peft.LoraConfig:
-    lora = config.lora
-    return peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-    )
-
-
-def _merge(module: nn.Module, config: ModelConfig) -> nn.Module:
-    with loading(config, f"adapter {config.adapter}"):
-        return peft.PeftModel.from_pretrained(module, config.adapter).merge_and_unload()  # type: ignore[arg-type,operator,return-value]
+    module = put_on(module, config, STUDENT, trainable=True) if config.adapter else fresh_adapter(module, config, seed)
+    codes = dropout.install(module)
+    return LM(module.eval(), load_tokenizer(config), config, terminators, STUDENT, dropout=codes)
 
 
 def load_teacher(config: ModelConfig, student: LM, device: torch.device, terminators: tuple[int, ...]) -> LM:
@@ -191,8 +202,7 @@ def load_teacher(config: ModelConfig, student: LM, device: torch.device, termina
     if not shares_base(config, student.config):
         return load_model(config, device, terminators)
     if config.adapter:
-        with loading(config, f"adapter {config.adapter}"):
-            student.module.load_adapter(config.adapter, adapter_name=TEACHER, is_trainable=False)  # type: ignore[operator]
+        put_on(student.module, config, TEACHER)
     return LM(student.module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
 
 

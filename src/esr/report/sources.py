@@ -14,6 +14,7 @@ from esr.records.base import Record
 from esr.records.evaluation import Evaluation, Sample, label
 from esr.records.kinds import KINDS
 from esr.records.profile import Profile
+from esr.records.steps import BEFORE, step_name
 from esr.records.study import Study
 from esr.runs.files import read_json, read_lines, read_record
 from esr.runs.rundir import RunDir
@@ -42,54 +43,41 @@ class Run:
 
     label: str
     """The directory's name; with its parent's where two runs have the same."""
-    path: Path
+    directory: RunDir
     config: Config
     environment: dict[str, Any]
     metrics: list[dict[str, Any]]
     rollouts: list[dict[str, Any]]
-    """Rows of samples.jsonl."""
+    """Rows of rollouts.jsonl."""
     evaluations: dict[str, Found]
     """By name."""
     analyses: dict[str, Found]
     """By kind: `decay`, `profile`, ..."""
-    finished: bool
-    """Whether the last step's checkpoint is there, or a study has noted the end."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run has nothing left to do: the last checkpoint and the evaluations after it are there."""
-        settings = self.config.eval
-        return self.finished and (
-            settings is None
-            or (self.last in self.evaluations and ("teacher" in self.evaluations or not settings.teacher))
-        )
-
-    @property
-    def last(self) -> str:
-        """Name of the evaluation at the end; a limit of tokens or seconds can end a run before its last step."""
-        return _last(self.metrics, self.config)
+    complete: bool
+    """Whether it has nothing left to do."""
+    last: str
+    """Name of the evaluation after the last step; empty before training has got there."""
 
     @property
     def rows(self) -> Found:
         """`metrics.jsonl` as a source of numbers."""
-        return Found(self.metrics, self.path / "metrics.jsonl", f"{self.label}/metrics.jsonl")
+        return _named(self.metrics, self.directory.metrics_file, self)
 
     @property
     def settings(self) -> Found:
         """`config.json` as a source of numbers."""
-        return Found(self.config, self.path / "config.json", f"{self.label}/config.json")
+        return _named(self.config, self.directory.config_file, self)
 
     def evaluation(self, model: str) -> Found | None:
         """The evaluation of `before`, `after` (the last step) or `teacher` with the run's own settings."""
-        name = {"before": "step-000000", "after": self.last}.get(model, model)
+        name = {"before": BEFORE, "after": self.last}.get(model, model)
         return self.evaluations.get(name)
 
     def responses(self, name: str) -> list[Sample]:
         """Graded responses behind an evaluation; none if their file is missing or damaged."""
-        file = self.path / "evals" / f"{name}.jsonl"
         try:
-            return [Sample.model_validate(row) for row in read_lines(file)] if file.exists() else []
-        except (ValidationError, UnicodeDecodeError):
+            return self.directory.responses(name)
+        except (UserError, ValidationError):
             return []
 
     def found(self) -> Iterator[Found]:
@@ -117,7 +105,7 @@ class Data:
 
     def command(self, kind: str) -> str:
         """The command that makes this analysis, for the first run on the page."""
-        return f"esr analyze {kind} {shlex.quote(str(self.runs[0].path)) if self.runs else 'RUN'}"
+        return f"esr analyze {kind} {shlex.quote(str(self.runs[0].directory.path)) if self.runs else 'RUN'}"
 
     def sources(self) -> dict[str, Found]:
         """Every file that the page may quote, by its name on the page."""
@@ -138,7 +126,7 @@ def load(paths: list[Path]) -> Data:
                 studies.append(Found(read_record(file, Study), file, f"{name}/{file.name}"))
             except UserError as error:
                 trouble.append(str(error))
-        elif (path / "config.json").exists():
+        elif RunDir(path).exists():
             run = _run(path, _unique(path, taken), trouble)
             if run is not None:
                 runs.append(run)
@@ -169,19 +157,20 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
     except UserError as error:
         trouble.append(str(error))
         return None
-    evaluations = _records(path / "evals", name, lambda raw: Evaluation, trouble)
-    analyses = _records(path / "analysis", name, lambda raw: RECORDS.get(raw.get("kind", "")), trouble)
+    evaluations = _records(directory.evaluation_files(), name, lambda raw: Evaluation, trouble)
+    analyses = _records(directory.analysis_files(), name, lambda raw: RECORDS.get(raw.get("kind", "")), trouble)
     try:
-        environment = read_json(path / "env.json")
+        environment = directory.environment()
     except UserError as error:
         trouble.append(str(error))
         environment = {}
     metrics = _lines(directory.metrics_file, trouble)
-    ended = (path / "checkpoints" / _last(metrics, config) / "state.json", path / "finished.json")
+    last = directory.last_step(config) if metrics else None
     return Run(
-        name, path, config, environment if isinstance(environment, dict) else {}, metrics,
-        _lines(directory.samples_file, trouble), {f.record.name: f for f in evaluations},
-        {_kind(f.record): f for f in analyses}, any(file.exists() for file in ended),
+        label=name, directory=directory, config=config, environment=environment, metrics=metrics,
+        rollouts=_lines(directory.rollouts_file, trouble), evaluations={f.record.name: f for f in evaluations},
+        analyses={_kind(f.record): f for f in analyses}, complete=bool(metrics) and directory.complete(config),
+        last="" if last is None else step_name(last),
     )  # fmt: skip
 
 
@@ -190,31 +179,29 @@ def _kind(record: Any) -> str:
     return "profile-paper" if getattr(record, "protocol", "") == "paper" else str(record.kind)
 
 
-def _last(metrics: list[dict[str, Any]], config: Config) -> str:
-    optim = config.optim
-    step = metrics[-1].get("step", optim.steps) if metrics and optim.progress(metrics) >= 1 else optim.steps
-    return f"step-{int(step):06d}"
+def _named(record: Any, file: Path, run: Run) -> Found:
+    return Found(record, file, f"{run.label}/{file.name}")
 
 
 def _lines(file: Path, trouble: list[str]) -> list[dict[str, Any]]:
-    """Rows of a `.jsonl` file that are objects."""
+    """Rows of a `.jsonl` file; none, and trouble, if it cannot be read."""
     try:
-        return [row for row in read_lines(file) if isinstance(row, dict)] if file.exists() else []
-    except (OSError, UnicodeDecodeError) as error:
-        trouble.append(f"{file}: cannot be read ({error}).")
+        return list(read_lines(file)) if file.exists() else []
+    except UserError as error:
+        trouble.append(str(error))
         return []
 
 
-def _records(folder: Path, run: str, kind_of: Any, trouble: list[str]) -> list[Found]:
+def _records(files: list[Path], run: str, kind_of: Any, trouble: list[str]) -> list[Found]:
     found = []
-    for file in sorted(folder.glob("*.json")):
+    for file in files:
         try:
             raw = read_json(file)
             kind = kind_of(raw) if isinstance(raw, dict) else None
             if kind is None:
                 trouble.append(f"{file}: not a record that this version knows.")
             else:
-                found.append(Found(read_record(file, kind), file, f"{run}/{folder.name}/{file.name}"))
+                found.append(Found(read_record(file, kind), file, f"{run}/{file.parent.name}/{file.name}"))
         except UserError as error:
             trouble.append(str(error))
     return found
@@ -222,7 +209,7 @@ def _records(folder: Path, run: str, kind_of: Any, trouble: list[str]) -> list[F
 
 def order(evaluations: list[Found]) -> list[Found]:
     """By step, the teacher last."""
-    return sorted(evaluations, key=lambda f: (not f.record.name.startswith("step-"), f.record.name))
+    return sorted(evaluations, key=lambda f: (f.record.name.startswith("teacher"), f.record.name))
 
 
 def name_of(found: Found) -> str:

@@ -85,11 +85,19 @@ def read_record(file: Path, kind: type[R]) -> R:
 
 
 def read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a `.jsonl` file; a torn last line is skipped."""
-    with open(file, encoding="utf-8") as lines:
-        for line in lines:
-            with contextlib.suppress(json.JSONDecodeError):
-                yield json.loads(line)
+    """The rows of a `.jsonl` file; whatever is no JSON object, such as a torn last line, is skipped.
+
+    Raises `UserError` if the file cannot be read at all.
+    """
+    try:
+        with open(file, encoding="utf-8") as lines:
+            for line in lines:
+                with contextlib.suppress(json.JSONDecodeError):
+                    row = json.loads(line)
+                    if isinstance(row, dict):
+                        yield row
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file}: cannot be read ({error}).") from None
 
 
 @contextlib.contextmanager

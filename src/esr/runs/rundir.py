@@ -1,6 +1,8 @@
 """A run directory: the interface between training, evaluation, analyses and the report. No torch here.
 
-    config.json  env.json  metrics.jsonl  samples.jsonl  evals/  analysis/  checkpoints/step-000050/
+    config.json  env.json  metrics.jsonl  rollouts.jsonl  evals/  analysis/  checkpoints/step-000050/
+
+A study adds train.log and finished.json. No other module spells one of these names.
 
 Every file is written atomically or, for the `.jsonl` files, appended line by line; a torn last line is dropped on resume.
 """
@@ -19,13 +21,17 @@ from esr.configfile import validate
 from esr.errors import UserError
 from esr.records.base import FORMAT_VERSION
 from esr.records.evaluation import Evaluation, Sample
+from esr.records.steps import step_name
 from esr.runs.environment import environment
 from esr.runs.files import dumps, read_json, read_lines, read_record, writable, write_json, write_text
 
+STATE = "state.json"
+"""Written last into a checkpoint."""
 FREE_TO_CHANGE = (
-    "run.dir", "run.trackers", "run.checkpoint_every", "run.samples_every", "optim.micro_batch_tokens", "eval.every",
+    "run.dir", "run.trackers", "run.checkpoint_every", "run.rollouts_every", "optim.micro_batch_tokens",
+    "optim.gradient_checkpointing", "eval.every", "eval.batch_size", "run.device",
 )  # fmt: skip
-"""Keys that may differ between a run and its resumption without changing its numbers."""
+"""Keys that may differ between a run and its resumption: they change no number beyond rounding."""
 LOCK = ".lock"
 """The file that the process at work in a run directory holds."""
 
@@ -36,64 +42,122 @@ class RunDir:
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
+    # Where everything lies
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "env.json"
+
     @property
     def metrics_file(self) -> Path:
+        """One row for each optimiser step."""
         return self.path / "metrics.jsonl"
 
     @property
-    def samples_file(self) -> Path:
-        return self.path / "samples.jsonl"
+    def rollouts_file(self) -> Path:
+        """A few rollouts of some steps, to read."""
+        return self.path / "rollouts.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        """What the process of a study's run said."""
+        return self.path / "train.log"
+
+    @property
+    def finished_file(self) -> Path:
+        """A study's note that the process of a run has ended well, and how long it took."""
+        return self.path / "finished.json"
+
+    @property
+    def evaluations_folder(self) -> Path:
+        return self.path / "evals"
+
+    def evaluation_file(self, name: str) -> Path:
+        return self.evaluations_folder / f"{name}.json"
+
+    def responses_file(self, name: str) -> Path:
+        """The graded responses behind an evaluation."""
+        return self.evaluations_folder / f"{name}.jsonl"
+
+    def analysis_file(self, name: str) -> Path:
+        return self.path / "analysis" / f"{name}.json"
+
+    def parts_file(self, name: str) -> Path:
+        """Finished parts of an analysis that is not whole yet."""
+        return self.path / "analysis" / f".{name}.parts.jsonl"
+
+    def checkpoint(self, step: int) -> Path:
+        """The directory of a step's checkpoint, there or not."""
+        return self.path / "checkpoints" / step_name(step)
+
+    # Configuration and environment
 
     def exists(self) -> bool:
-        return (self.path / "config.json").exists()
+        return self.config_file.exists()
 
-    def start(self, config: Config, device: str, fresh: bool) -> None:
-        """Create the directory, or open it to resume. `fresh` moves an existing run aside (to NAME~1, NAME~2, ...).
+    def open_or_create(self, config: Config, device: str | None = None, fresh: bool = False) -> None:
+        """Make this the directory of a run with `config`, or open it as that.
 
-        Raises `UserError` if the directory holds something else, or a run with another configuration.
+        `device` is noted in `env.json`; None leaves that to the process that will load the models. `fresh` moves an
+        existing run aside (to NAME~1, NAME~2, ...). Where nothing has been trained yet, another configuration takes the
+        place of the old one, and evaluations made under that are moved aside. Raises `UserError` if the directory holds
+        something else, or a trained run with another configuration.
         """
-        if fresh and self.path.exists():
+        if fresh and self._files():
             self._move_aside()
         if self.exists():
-            self._require_same(config)
-        elif self.path.exists() and any(p.name != LOCK for p in self.path.iterdir()):
+            self._adopt(config)
+        elif self._files():
             raise UserError(f"{self.path} exists and is not a run directory; choose another with run.dir=PATH.")
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            if not (self.path / "env.json").exists():
-                write_json(self.path / "env.json", {**environment(device), "resumed": []})
-            write_json(self.path / "config.json", {"format_version": FORMAT_VERSION, **config.model_dump()})
+            write_json(self.config_file, {"format_version": FORMAT_VERSION, **config.model_dump()})
+            if device is not None and not self.environment_file.exists():
+                write_json(self.environment_file, {**environment(device), "resumed": []})
 
-    def note_resumption(self, device: str, step: int) -> None:
-        """Add to `env.json` where and with what a run goes on after `step`; the first environment stays."""
-        first = read_json(self.path / "env.json")
-        resumed = [*first.get("resumed", []), {"after_step": step, **environment(device)}]
-        write_json(self.path / "env.json", {**first, "resumed": resumed})
+    def _files(self) -> list[Path]:
+        """Whatever is here but the lock, `config.json` first, which makes it a run."""
+        files = self.path.iterdir() if self.path.exists() else []
+        return sorted((f for f in files if f.name != LOCK), key=lambda f: f != self.config_file)
 
     def _move_aside(self) -> None:
-        """Everything but the lock goes to NAME~1, so that the directory stays locked; `config.json`, which makes it a run, first."""
-        number = 1
-        while (target := self.path.with_name(f"{self.path.name}~{number}")).exists():
-            number += 1
+        """Everything but the lock goes to NAME~1, so that the directory stays locked."""
+        target = _aside(self.path)
         with writable(target):
             target.mkdir()
-            for file in sorted(self.path.iterdir(), key=lambda f: f.name != "config.json"):
-                if file.name != LOCK:
-                    shutil.move(file, target / file.name)
+            for file in self._files():
+                shutil.move(file, target / file.name)
 
-    def _require_same(self, config: Config) -> None:
+    def _adopt(self, config: Config) -> None:
         old, new = flatten(self.config().model_dump()), flatten(config.model_dump())
         changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
-        if changed:
+        if changed and self.trained():
             shown = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed[:3])
             raise UserError(
                 f"{self.path} holds a run with another configuration ({shown}). Choose another run.dir, or add --fresh to "
                 "move that run aside and start anew."
             )
+        if changed and self.evaluations_folder.exists():
+            self.evaluations_folder.rename(_aside(self.evaluations_folder))
 
     def config(self) -> Config:
         """The resolved configuration of this run."""
-        return validate(read_json(self.path / "config.json"), where=str(self.path / "config.json"))
+        return validate(read_json(self.config_file), where=str(self.config_file))
+
+    def environment(self) -> dict[str, Any]:
+        """What this run depends on besides its configuration. Raises `UserError` if that is missing or damaged."""
+        found = read_json(self.environment_file)
+        return found if isinstance(found, dict) else {}
+
+    def note_resumption(self, device: str, step: int) -> None:
+        """Add to `env.json` where and with what a run goes on after `step`; the first environment stays."""
+        first = self.environment()
+        resumed = [*first.get("resumed", []), {"after_step": step, **environment(device)}]
+        write_json(self.environment_file, {**first, "resumed": resumed})
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -109,6 +173,8 @@ class RunDir:
         with held:
             yield
 
+    # Training
+
     def append(self, file: Path, row: dict[str, Any]) -> None:
         """Add one line to a `.jsonl` file."""
         with open(file, "a", encoding="utf-8") as out:
@@ -116,7 +182,7 @@ class RunDir:
 
     def forget_after(self, step: int) -> None:
         """Drop lines of steps later than `step`, and torn ones: they will be written again."""
-        for file in (self.metrics_file, self.samples_file):
+        for file in (self.metrics_file, self.rollouts_file):
             if file.exists():
                 kept = [row for row in read_lines(file) if row["step"] <= step]
                 write_text(file, "".join(dumps(row) + "\n" for row in kept))
@@ -127,33 +193,68 @@ class RunDir:
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / "state.json").exists())
+        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / STATE).exists())
 
-    # Evaluations
+    def trained(self) -> bool:
+        """Whether a step has been taken here."""
+        return bool(self.metrics() or self.checkpoints())
 
-    def save_evaluation(self, evaluation: Evaluation, samples: list[Sample]) -> None:
-        folder = self.path / "evals"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / f"{evaluation.name}.jsonl", "".join(s.model_dump_json() + "\n" for s in samples))
-        write_json(folder / f"{evaluation.name}.json", evaluation.model_dump())
+    def last_step(self, config: Config) -> int | None:
+        """The step after which training ended, by its steps or by a limit; None while it goes on."""
+        rows = self.metrics()
+        return int(rows[-1]["step"]) if rows and config.optim.progress(rows) >= 1 else None
+
+    def complete(self, config: Config) -> bool:
+        """Whether nothing is left to do: the last step is saved, and the evaluations after it are there."""
+        last = self.last_step(config)
+        if last is None or not (self.finished_file.exists() or (self.checkpoint(last) / STATE).exists()):
+            return False
+        wanted = [] if config.eval is None else [step_name(last), *(["teacher"] if config.eval.teacher else [])]
+        return all(self.evaluation_file(name).exists() for name in wanted)
+
+    # Evaluations and analyses
+
+    def save_evaluation(self, evaluation: Evaluation, responses: list[Sample]) -> None:
+        self.evaluations_folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.responses_file(evaluation.name), "".join(r.model_dump_json() + "\n" for r in responses))
+        write_json(self.evaluation_file(evaluation.name), evaluation.model_dump())
 
     def evaluation(self, name: str) -> Evaluation | None:
         """A finished evaluation, or None."""
-        file = self.path / "evals" / f"{name}.json"
+        file = self.evaluation_file(name)
         return read_record(file, Evaluation) if file.exists() else None
 
-    def evaluations(self) -> list[Evaluation]:
-        return [read_record(p, Evaluation) for p in sorted((self.path / "evals").glob("*.json"))]
+    def last(self, config: Config) -> Evaluation | None:
+        """The evaluation after the last step; None before it is there."""
+        step = self.last_step(config)
+        return None if step is None else self.evaluation(step_name(step))
 
-    def samples(self, name: str) -> list[Sample]:
-        """The responses behind an evaluation."""
-        return [Sample.model_validate(row) for row in read_lines(self.path / "evals" / f"{name}.jsonl")]
+    def evaluation_files(self) -> list[Path]:
+        return sorted(self.evaluations_folder.glob("*.json"))
+
+    def evaluations(self) -> list[Evaluation]:
+        return [read_record(file, Evaluation) for file in self.evaluation_files()]
+
+    def responses(self, name: str) -> list[Sample]:
+        """The graded responses behind an evaluation."""
+        return [Sample.model_validate(row) for row in read_lines(self.responses_file(name))]
+
+    def analysis_files(self) -> list[Path]:
+        return sorted((self.path / "analysis").glob("*.json"))
 
     def save_analysis(self, name: str, record: BaseModel) -> Path:
-        folder = self.path / "analysis"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"{name}.json", record.model_dump())
-        return folder / f"{name}.json"
+        file = self.analysis_file(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, record.model_dump())
+        return file
+
+
+def _aside(path: Path) -> Path:
+    """`NAME~1`, or the first such name that is free."""
+    number = 1
+    while (target := path.with_name(f"{path.name}~{number}")).exists():
+        number += 1
+    return target
 
 
 def open_run(path: str | Path) -> RunDir:

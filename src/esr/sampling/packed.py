@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,7 +37,7 @@ def _stand_ins(lm: LM) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]
     """Each linear layer that decodes faster from other weights, with its replacement forward."""
     inside_adapters: set[nn.Module] = set()
     for layer in lm.module.modules():
-        if isinstance(layer, LoraLinear):
+        if isinstance(layer, BaseTunerLayer):
             inside_adapters.update(layer.modules())
             weight = merged(layer)
             if weight is not None:
@@ -45,18 +46,22 @@ def _stand_ins(lm: LM) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]
             yield layer, product(layer.weight.to(lm.autocast or layer.weight.dtype), layer.bias)
 
 
-def merged(layer: LoraLinear) -> Tensor | None:
-    """(out, in) base weight plus the active adapters' updates, summed in float32; None if the base is quantised."""
-    base = layer.base_layer.weight
-    if type(layer.base_layer) is not nn.Linear:
+def merged(layer: BaseTunerLayer) -> Tensor | None:
+    """(out, in) base weight plus the active adapters' updates, summed in float32.
+
+    None if that is not all that the layer does, so that it must run as it is: a quantised base, an adapter that is no
+    plain LoRA (DoRA and other variants, biases, other methods), or one that is wrapped around another.
+    """
+    if not isinstance(layer, LoraLinear) or type(layer.base_layer) is not nn.Linear:
         return None
-    if layer.disable_adapters:
-        return base
+    base = layer.base_layer.weight
+    active = [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]
+    if any(name in layer.lora_variant or layer.lora_bias[name] for name in active):
+        return None
     weight = base.float()
-    for name in layer.active_adapters:
-        if name in layer.lora_A:
-            update = layer.lora_B[name].weight.float() @ layer.lora_A[name].weight.float()
-            weight = weight.add(update, alpha=layer.scaling[name])
+    for name in active:
+        update = layer.lora_B[name].weight.float() @ layer.lora_A[name].weight.float()
+        weight = weight.add(update.T if layer.fan_in_fan_out else update, alpha=layer.scaling[name])
     return weight.to(base.dtype)
 
 

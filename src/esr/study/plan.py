@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from esr import configfile
-from esr.config import Config, Section
+from esr.config import Config, LocalPath, Section, Seed
 from esr.errors import UserError
+from esr.foreign import brief
+from esr.runs.places import study_directory
 from esr.runs.rundir import FREE_TO_CHANGE, RunDir, flatten
+
+LONGEST_NAME = 100
+"""Bytes of an arm's name, which begins the names of its runs' directories."""
 
 
 class StudyConfig(Section):
@@ -20,19 +24,19 @@ class StudyConfig(Section):
 
     question: str
     """What the study is to answer, in one sentence."""
-    base: str | dict[str, Any]
-    """The configuration that arms override: a file (relative to the study's), or its sections."""
+    base: LocalPath | dict[str, Any]
+    """The configuration that arms override: a file, named from the study file's directory, or its sections."""
     reference: str | dict[str, str]
     """The arm that all others are compared with, or for each arm the one that it is compared with."""
     rule: Literal["updates", "tokens", "seconds"] = "updates"
     """What the arms have in common: optimiser steps, generated tokens, or seconds of training."""
     budget: float | None = Field(None, gt=0)
     """How many tokens or seconds (rules `tokens` and `seconds`)."""
-    seeds: list[int] = Field([1, 2, 3], min_length=1)
+    seeds: list[Seed] = Field([1, 2, 3], min_length=1)
     """Training seeds; each arm is run with each."""
-    arms: dict[str, dict[str, Any]]
-    """Overrides (`section.key: value`) by arm."""
-    runs: str | None = None
+    arms: dict[str, dict[str, Any]] = Field(min_length=1)
+    """By arm, what it changes: `section.key: value`, or sections with some of their keys."""
+    runs: LocalPath | None = None
     """Where runs are kept. Studies with the same directory share equal runs. Default: `runs/studies/NAME`."""
 
     def reference_of(self, arm: str) -> str | None:
@@ -75,23 +79,14 @@ class Plan:
 
 def read(file: Path) -> Plan:
     """Read and check a study file. Raises `UserError` with one sentence."""
-    tree = configfile.read_mapping(file)
-    try:
-        study = StudyConfig.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        known = ", ".join(StudyConfig.model_fields)
-        wrong = (
-            f"unknown key {key}; a study has {known}"
-            if first["type"] == "extra_forbidden"
-            else f"{key}: {first['msg']}"
-        )
-        raise UserError(f"{file}: {wrong}.") from None
+    study = configfile.checked(StudyConfig, configfile.read_mapping(file), str(file))
     _check(study, file)
     source = file.parent / study.base if isinstance(study.base, str) else file
-    base = configfile.read_mapping(source) if isinstance(study.base, str) else study.base
-    pool = Path(study.runs or Path("runs") / "studies" / file.stem)
+    base = study.base if isinstance(study.base, dict) else configfile.read_mapping(source)
+    base = configfile.found_from(source, base)
+    pool = Path(study.runs) if study.runs else study_directory(file.stem)
+    if not pool.is_dir() and pool.exists():
+        raise UserError(f"{file}: `runs` is {pool}, which is a file; name a directory.")
     runs = [_planned(file, base, study, arm, seed, pool) for seed in study.seeds for arm in study.arms]
     evals = {run.config.eval.model_dump_json() if run.config.eval else "" for run in runs}
     if "" in evals or len(evals) > 1:
@@ -108,27 +103,27 @@ def _check(study: StudyConfig, file: Path) -> None:
         raise UserError(f"{file}: a seed occurs twice; repeated runs would be counted as independent.")
     if (study.rule == "updates") != (study.budget is None):
         raise UserError(f"{file}: rule `{study.rule}` {'has no' if study.budget else 'needs a'} budget.")
+    for name in study.arms:
+        if "/" in name or "\\" in name or name.startswith(".") or not 0 < len(name.encode()) <= LONGEST_NAME:
+            raise UserError(
+                f"{file}: {brief(name)} cannot name an arm, as runs are called after it: use a plain name without slashes."
+            )
     taken = {"run.seed", "run.dir"} | {f"optim.{k}" for k in ("max_tokens", "max_seconds")}
     for name, overrides in study.arms.items():
-        if taken & set(overrides):
-            raise UserError(
-                f"{file}: arm {name}: {', '.join(sorted(taken & set(overrides)))} is set by the study itself."
-            )
+        own = taken & set(flatten(overrides))
+        if own:
+            raise UserError(f"{file}: arm {name}: {', '.join(sorted(own))} is set by the study itself.")
 
 
 def _planned(file: Path, base: dict[str, Any], study: StudyConfig, arm: str, seed: int, pool: Path) -> PlannedRun:
     values = {**study.arms[arm], "run.seed": seed}
     if study.rule != "updates":
         values[f"optim.max_{study.rule}"] = int(study.budget or 0) if study.rule == "tokens" else study.budget
-    overrides = [f"{key}={_yaml(value)}" for key, value in values.items()]
-    config = configfile.validate(configfile.apply_overrides(base, overrides), f"{file}: arm {arm}")
+    changed = configfile.found_from(file, configfile.merge({}, values.items()))
+    config = configfile.validate(configfile.merge(base, changed.items()), f"{file}: arm {arm}")
     directory = _directory(pool, f"{arm}-seed{seed}", config)
     placed = config.run.model_copy(update={"dir": str(directory.path)})
     return PlannedRun(arm, seed, config.model_copy(update={"run": placed}), directory)
-
-
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
 
 
 def _directory(pool: Path, name: str, config: Config) -> RunDir:

@@ -5,6 +5,7 @@ from esr.analysis.efficiency import curve, training_evaluations
 from esr.errors import UserError
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation, Sample, grades
+from esr.records.steps import BEFORE, step_name
 from esr.records.study import NOT_RUN, Arm, ArmSeed, Study
 from esr.runs.environment import environment
 from esr.runs.rundir import RunDir, flatten
@@ -42,7 +43,7 @@ def record(plan: Plan, failed: dict[str, str], command: str) -> Study:
 
 def final(directory: RunDir) -> Evaluation:
     """The evaluation after a run's last step."""
-    found = directory.evaluation(f"step-{directory.metrics()[-1]['step']:06d}")
+    found = directory.last(directory.config())
     assert found is not None
     return found
 
@@ -53,13 +54,13 @@ def means(samples: list[Sample]) -> Grades:
 
 
 def graded(plan: Plan, name: str, who: str = "last") -> dict[int, Grades]:
-    """Grades by seed of an arm's finished runs: after its last step, or of `step-000000` or `teacher` as evaluated there."""
+    """Grades by seed of an arm's finished runs: after its last step, or of `BEFORE` or `teacher` as evaluated there."""
     out = {}
     for run in plan.of(name):
         if work.finished(run.directory):
             evaluation = final(run.directory).name if who == "last" else who
             if run.directory.evaluation(evaluation) is not None:
-                out[run.seed] = means(run.directory.samples(evaluation))
+                out[run.seed] = means(run.directory.responses(evaluation))
     return out
 
 
@@ -83,7 +84,7 @@ def arm(plan: Plan, name: str, failed: dict[str, str]) -> Arm:
     """One arm over its seeds."""
     runs = plan.of(name)
     seeds = [seed_result(run, failed) for run in runs]
-    ours, before, teacher = (graded(plan, name, who) for who in ("last", "step-000000", "teacher"))
+    ours, before, teacher = (graded(plan, name, who) for who in ("last", BEFORE, "teacher"))
     good = [s for s in seeds if s.error is None]
 
     def average(field: str) -> float:
@@ -110,7 +111,7 @@ def seed_result(run: PlannedRun, failed: dict[str, str]) -> ArmSeed:
         why = failed.get(folder.path.name, NOT_RUN)
         return ArmSeed(seed=run.seed, run=folder.path.name, error=why)
     rows, last = folder.metrics(), final(folder)
-    before, teacher = folder.evaluation("step-000000"), folder.evaluation("teacher")
+    before, teacher = folder.evaluation(BEFORE), folder.evaluation("teacher")
     return ArmSeed(
         seed=run.seed, run=folder.path.name, error=None, avg=last.avg, before=before.avg if before else None,
         teacher=teacher.avg if teacher else None, finish_rate=last.finish_rate, avg_first=last.avg_first, avg_any=last.avg_any,
@@ -144,7 +145,5 @@ def collapsed(seed: ArmSeed, folder: RunDir) -> bool:
     best = max(earlier, key=lambda p: p.avg.value, default=None)
     if best is None:
         return False
-    fall = intervals.paired_difference(
-        *(grades(folder.samples(f"step-{step:06d}")) for step in (seed.steps, best.step))
-    )
+    fall = intervals.paired_difference(*(grades(folder.responses(step_name(step))) for step in (seed.steps, best.step)))
     return fall.high < 0 and fall.value < -LOST

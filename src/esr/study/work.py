@@ -13,14 +13,13 @@ from dataclasses import dataclass
 
 from esr.config import Config
 from esr.console import progress, say
-from esr.records.base import FORMAT_VERSION
+from esr.records.steps import BEFORE
 from esr.runs.files import new_directory, read_json, write_json
 from esr.runs.rundir import RunDir
 from esr.study.plan import Plan, PlannedRun
 
 POLL = 0.2
 """Seconds between looks at the running processes."""
-FINISHED, LOG = "finished.json", "train.log"
 
 
 @dataclass
@@ -77,15 +76,12 @@ def shares(parallel: int) -> list[list[int]]:
 
 def start(run: PlannedRun, cores: list[int]) -> Job:
     """Begin or resume a run in its own process, on its own cores; its messages go to its `train.log`."""
-    folder = run.directory.path
-    folder.mkdir(parents=True, exist_ok=True)
-    if not run.directory.exists():
-        write_json(folder / "config.json", {"format_version": FORMAT_VERSION, **run.config.model_dump()})
+    run.directory.open_or_create(run.config)
     borrow_evaluations(run)
     environment = {**os.environ, "OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores))}
-    with open(folder / LOG, "ab") as out:
+    with open(run.directory.log_file, "ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "esr.cli.main", "train", str(folder / "config.json"), "--json"],
+            [sys.executable, "-m", "esr.cli.main", "train", str(run.directory.config_file), "--json"],
             stdout=subprocess.DEVNULL, stderr=out, env=environment, preexec_fn=lambda: confine(cores),
             start_new_session=True,  # or Ctrl-C would reach it as well as the signal below: two signals end it unsaved
         )  # fmt: skip
@@ -94,7 +90,7 @@ def start(run: PlannedRun, cores: list[int]) -> Job:
 
 def now(job: Job) -> str:
     """What a run is doing: the last line of its log."""
-    log = job.run.directory.path / LOG
+    log = job.run.directory.log_file
     with open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - 400))
         lines = file.read().decode("utf-8", "replace").splitlines()
@@ -111,11 +107,11 @@ def confine(cores: list[int]) -> None:
 
 def settle(job: Job) -> str | None:
     """After a run's process has ended: note that it is finished, or say in one sentence why not."""
-    folder = job.run.directory.path
+    directory = job.run.directory
     if job.process.returncode == 0:
-        write_json(folder / FINISHED, {"seconds": round(time.monotonic() - job.start, 1)})
+        write_json(directory.finished_file, {"seconds": round(time.monotonic() - job.start, 1)})
         return None
-    log = folder / LOG
+    log = directory.log_file
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     last = lines[-1].strip() if lines else "no message"
     return f"ended with code {job.process.returncode}: {last} (all of it: {log})"
@@ -123,26 +119,25 @@ def settle(job: Job) -> str | None:
 
 def finished(directory: RunDir) -> bool:
     """Whether a run has been carried out to the end."""
-    return (directory.path / FINISHED).exists()
+    return directory.finished_file.exists()
 
 
 def seconds(directory: RunDir) -> float:
     """Wall-clock of a finished run's last process."""
-    return float(read_json(directory.path / FINISHED)["seconds"])
+    return float(read_json(directory.finished_file)["seconds"])
 
 
 def borrow_evaluations(run: PlannedRun) -> None:
     """Copy the evaluations of the untrained models from another run of the pool that has the very same ones."""
-    target = run.directory.path / "evals"
-    if target.exists() or not run.directory.path.parent.exists():
+    target, pool = run.directory.evaluations_folder, run.directory.path.parent
+    if target.exists():
         return
-    for other in sorted(run.directory.path.parent.glob("*/evals/step-000000.json")):
-        folder = other.parent
-        if (folder / "teacher.json").exists() and _same_start(RunDir(folder.parent).config(), run.config):
+    for other in (RunDir(path) for path in sorted(pool.iterdir())):
+        files = [f(name) for name in (BEFORE, "teacher") for f in (other.responses_file, other.evaluation_file)]
+        if all(file.exists() for file in files) and _same_start(other.config(), run.config):
             with new_directory(target) as whole:
-                for name in ("step-000000", "teacher"):
-                    for suffix in (".jsonl", ".json"):
-                        shutil.copyfile(folder / f"{name}{suffix}", whole / f"{name}{suffix}")
+                for file in files:
+                    shutil.copyfile(file, whole / file.name)
             return
 
 

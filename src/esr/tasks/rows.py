@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from esr.errors import UserError
+from esr.foreign import control_character
 from esr.records.problem import Problem
 
 Row = tuple[str, dict[str, Any]]  # where it stands ("line 3"), and its cells
@@ -26,6 +27,8 @@ def to_problems(rows: Iterable[Row], where: str, source: str, question: str, ans
         text = _cell(row, question, "question", f"{where}, {place}")
         if not isinstance(text, str):
             raise UserError(f"{where}, {place}: {question!r} is {_kind(text)}, but a question must be text.")
+        if trouble := control_character(text):
+            raise UserError(f"{where}, {place}: {question!r} holds {trouble}.")
         reference = None
         if answer is not None:
             reference = _answer(_cell(row, answer, "answer", f"{where}, {place}"), answer, f"{where}, {place}")

@@ -43,7 +43,7 @@ def profile(
     else:
         sampler = subject.sampler(max_new_tokens or 640)
     record = analysis.compute(
-        subject.before, subject.after, subject.teacher, prompts, sampler, subject.pair.events(config.loss.merge_terminators),
+        subject.before, subject.after, subject.teacher, prompts, sampler, subject.events,
         config.rollout.max_new_tokens, subject.step, seed, source, protocol,  # type: ignore[arg-type]
     )  # fmt: skip
     finish(subject.directory, "profile-paper" if paper else "profile", record, json, profile_table)

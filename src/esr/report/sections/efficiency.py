@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from esr.records.base import Estimate
+from esr.records.steps import step_of
 from esr.records.study import CurvePoint
 from esr.report import charts
 from esr.report.arms import contests, full_of, sweep
@@ -190,11 +191,7 @@ def _recorded(found: Found, at: str, points: Sequence[CurvePoint]) -> list[Stop]
 
 def _logged(run: Run) -> list[Stop]:
     """Evaluations of a run with the run's own settings, and sums over its log."""
-    steps = {
-        int(name[5:]): found
-        for name, found in run.evaluations.items()
-        if name[5:].isdigit() and name.startswith("step-")
-    }
+    steps = {step: found for name, found in run.evaluations.items() if (step := step_of(name)) is not None}
     keys = {"tokens/generated": "count", "time/step": "seconds"}
     spent, clock = keys
     return [

@@ -52,7 +52,7 @@ def _run(run: Run) -> dict[str, Any]:
         *(r.get("command") for r in run.environment.get("resumed", []) if isinstance(r, dict)),
     ]
     return {
-        "name": run.label, "path": str(run.path), "facts": facts(run.environment), "commands": [str(c) for c in commands if c],
+        "name": run.label, "path": str(run.directory.path), "facts": facts(run.environment), "commands": [str(c) for c in commands if c],
         "config": in_yaml(run.config.model_dump()), "seed": run.config.run.seed,
         "state": "complete" if run.complete else f"{len(run.metrics)} of {run.config.optim.steps} steps so far",
     }  # fmt: skip

@@ -26,7 +26,7 @@ def view(data: Data) -> Section:
             groups[task].append(_evaluations(run, evaluations))
     lengths = [_lengths(found) for _, found in data.all("lengths")]
     if not groups and not lengths:
-        config = data.runs[0].path / "config.json" if data.runs else "CONFIG"
+        config = data.runs[0].directory.config_file if data.runs else "CONFIG"
         return Section("results", TITLE, missing="Nothing has been evaluated yet.", commands=(f"esr eval {config}",))
     marks = {mark: words for study in data.studies for mark, words in study.record.rules.items()}
     context = {

@@ -24,7 +24,7 @@ def view(data: Data) -> Section:
         kept = sum(len(run.rollouts) for run in data.runs)
         why = "No response has been scored token by token by both models."
         why += (
-            f" Training kept {kept} of its rollouts in samples.jsonl, without what the models thought." if kept else ""
+            f" Training kept {kept} of its rollouts in rollouts.jsonl, without what the models thought." if kept else ""
         )
         return Section("rollouts", TITLE, missing=why, commands=(data.command("rollouts"),))
     context = {

@@ -1,0 +1,66 @@
+"""LoRA adapters: a fresh one where gradients reach it, and whether a file's weights are the ones that an adapter has."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import peft
+import torch
+from torch import Tensor, nn
+
+from esr.config import StudentConfig
+from esr.errors import UserError
+from esr.models.lm import STUDENT
+
+
+def same_tensors(wanted: dict[str, Tensor], found: dict[str, Tensor], where: str) -> None:
+    """Raise `UserError` unless both have the same names and shapes."""
+    shapes = [{name: tuple(tensor.shape) for name, tensor in side.items()} for side in (wanted, found)]
+    differing = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
+    if differing:
+        raise UserError(f"{where}: its weights are not this model's (they differ in {few(differing)}).")
+
+
+def few(names: Sequence[str]) -> str:
+    """`a, b, c and 7 more weights`."""
+    more = f" and {len(names) - 3} more weights" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def adapter_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
+    """An adapter's weights by the names that its file has."""
+    return peft.get_peft_model_state_dict(module, adapter_name=name, save_embedding_layers=False)  # type: ignore
+
+
+def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Module:
+    """`module` with a new LoRA adapter on its text layers: others, such as a vision tower's, would never get a gradient."""
+    lora = config.lora
+    settings = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        exclude_modules=_beside_the_text(module),
+    )
+    torch.manual_seed(seed)
+    try:
+        return peft.get_peft_model(module, settings, adapter_name=STUDENT)  # type: ignore[arg-type,return-value]
+    except (ValueError, TypeError, NotImplementedError) as error:
+        text = " ".join(str(error).split())[:200].rstrip(".")
+        remedy = "set student.lora.dropout=0" if "dropout" in text else "choose other student.lora.target_modules"
+        raise UserError(f"{config.model}: LoRA does not fit this model ({text}); {remedy}.") from None
+
+
+def _beside_the_text(model: nn.Module) -> str | None:
+    """A pattern of the modules that are no part of the text model; None if it is all there is."""
+    text = model.get_decoder()  # type: ignore[operator]
+
+    def beside(module: nn.Module, prefix: str) -> Iterator[str]:
+        for name, child in module.named_children():
+            if child is not text:
+                inside = any(part is text for part in child.modules())
+                yield from beside(child, f"{prefix}{name}.") if inside else [prefix + name]
+
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    names = [name for name in beside(model, "") if model.get_submodule(name) is not head]
+    return rf"({'|'.join(map(re.escape, names))})(\..*)?" if names else None

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from esr.cli.main import run as esr
-from tiny import save_model
+from tiny import TEMPLATE, make_tokenizer, save_model
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["optim.steps=2", "rollout.prompts_per_step=2", "rollout.max_new_tokens=6", "data.max_prompt_tokens=4000"]
@@ -48,7 +48,8 @@ def test_every_esr_command_of_the_readme_runs(tmp_path, monkeypatch):
     """In the README's order, on tiny stand-ins for its models, with fewer steps."""
     monkeypatch.chdir(tmp_path)
     for side, seed in (("student", 1), ("teacher", 2)):
-        save_model(tmp_path / "models" / "smollm2" / side, seed)
+        tokenizer = make_tokenizer(template=TEMPLATE + "{% if enable_thinking %}{% endif %}")
+        save_model(tmp_path / "models" / "smollm2" / side, seed, tokenizer)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "studies" / "lab").mkdir(parents=True)
     (tmp_path / "studies" / "lab" / "main.yaml").write_text(yaml.safe_dump(tiny_study()))

@@ -42,7 +42,7 @@ def make_model(seed: int, vocab: int = 64, layers: int = 2, hidden: int = 32, **
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocab, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, bos_token_id=None, eos_token_id=2, pad_token_id=0,
+        num_key_value_heads=2, max_position_embeddings=4096, initializer_range=0.2, bos_token_id=None, eos_token_id=2, pad_token_id=0,
         **options,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval().requires_grad_(False)

@@ -37,6 +37,13 @@ def respond(
     """k graded responses to each problem, in the order of the problems."""
     sampler = Sampler(settings.max_new_tokens, terminators, settings.temperature, settings.top_p)
     rendered = [prompts.render(lm.tokenizer, lm.config, p.question) for p in problems]
+    prompts.require_room(
+        rendered,
+        lm.config.model,
+        lm.causal_lm.config,
+        settings.max_new_tokens,
+        "eval.max_new_tokens",  # type: ignore
+    )
     by_length = sorted(range(len(problems)), key=lambda i: len(rendered[i]))
     graded: dict[int, list[Sample]] = {}
     lm.module.eval()

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from esr import prompts
 from esr.config import Config, ModelConfig
 from esr.method.events import EventSpace, one_vocabulary
 from esr.method.events.alignment import Alignment, align
-from esr.models.load import check, load_generation_config, load_tokenizer, read_config
+from esr.models import template, terminators
+from esr.models.load import check, load_tokenizer, read_config
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def open_pair(config: Config) -> Pair:
     for side in (config.student, config.teacher):
         check(side)
     tokenizers = [load_tokenizer(side) for side in (config.student, config.teacher)]
-    ends = [
-        prompts.terminators(tokenizer, side, load_generation_config(side))
-        for tokenizer, side in zip(tokenizers, (config.student, config.teacher), strict=True)
-    ]
+    ends = []
+    for tokenizer, side in zip(tokenizers, (config.student, config.teacher), strict=True):
+        template.check(tokenizer, side)
+        ends.append(terminators.of_model(tokenizer, side))
     sizes = [vocab_size(side, tok) for tok, side in zip(tokenizers, (config.student, config.teacher), strict=True)]
     return Pair(tokenizers[0], tokenizers[1], ends[0], ends[1], align(tokenizers[0], tokenizers[1], *sizes))
 

@@ -1,14 +1,15 @@
-"""Problems to prompts: chat templates, system prompts, left-padded ids, and the tokens that end a turn."""
+"""Problems to prompts: chat templates, system prompts, left-padded ids, and whether they fit a model."""
 
+import json
 from collections.abc import Iterable, Sequence
 
-import jinja2
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from esr.config import ModelConfig
 from esr.errors import UserError
 from esr.method.tensors import Prompts
+from esr.models import template
 from esr.records.problem import Problem
 
 
@@ -16,63 +17,78 @@ def render(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, question: st
     """The prompt's token ids, as this model expects a user's question.
 
     A template without a system role gets the system text at the head of the user turn; a tokenizer without a template
-    gets plain text (system text, blank line, question, newline) with its own special tokens.
+    gets plain text (system text, blank line, question, newline) after its own opening tokens. What people wrote is text:
+    a control token's name in it does not become that token.
     """
-    system = config.system_prompt
+    question = template.plain(tokenizer, question)
+    system = template.plain(tokenizer, config.system_prompt) if config.system_prompt else None
     if not tokenizer.chat_template:
-        return tokenizer(f"{system}\n\n{question}\n" if system else f"{question}\n")["input_ids"]
-    if system and has_system_role(tokenizer, config):
+        text = f"{system}\n\n{question}\n" if system else f"{question}\n"
+        return template.opening(tokenizer) + template.encode(tokenizer, text)
+    if system and template.has_system_role(tokenizer, config):
         messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     else:
         messages = [{"role": "user", "content": f"{system}\n\n{question}" if system else question}]
-    return tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=False, **config.chat_template_kwargs
-    )
-
-
-def has_system_role(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> bool:
-    """Whether the chat template puts a system message into the prompt (some refuse it, some drop it)."""
-    messages = [{"role": "system", "content": "esr-system-probe"}, {"role": "user", "content": "x"}]
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, **config.chat_template_kwargs)
-    except (jinja2.TemplateError, ValueError):
-        return False
-    return "esr-system-probe" in text
+        text = template.render(tokenizer, config, messages)
+    except template.ERRORS as error:
+        raise UserError(f"{config.model}: its chat template fails ({' '.join(str(error).split())[:200]}).") from None
+    return template.encode(tokenizer, text)
 
 
-def terminators(
-    tokenizer: PreTrainedTokenizerBase, config: ModelConfig, generation: GenerationConfig | None
-) -> tuple[int, ...]:
-    """Every token that ends this model's turn, ascending.
-
-    The tokenizer's end token, the generation config's end tokens, and the special token that the chat template writes
-    after an assistant's message. Raises `UserError` if there is none: nothing could then end a response.
-    """
-    found = {tokenizer.eos_token_id}
-    eos = generation.eos_token_id if generation else None
-    found |= set(eos) if isinstance(eos, list) else {eos}
-    found |= {_turn_end(tokenizer, config)}
-    ids = tuple(sorted(int(i) for i in found if i is not None))
-    if not ids:
-        raise UserError(
-            f"{config.model}: no end-of-turn token in its tokenizer or generation config; set `eos_token` there."
+def describe(sides: Sequence[tuple[str, PreTrainedTokenizerBase, ModelConfig]]) -> list[str]:
+    """Lines for people: one prompt of each side (name, tokenizer, configuration), and what of it deserves a look."""
+    texts = {name: tokenizer.decode(render(tokenizer, config, "{question}")) for name, tokenizer, config in sides}
+    if len(set(texts.values())) == 1:
+        lines = [f"Both are prompted with {_short(next(iter(texts.values())))}"]
+    else:
+        lines = [f"The {name} is prompted with {_short(text)}" for name, text in texts.items()]
+    ends = {name: template.thinking(text) for name, text in texts.items()}
+    if len(set(ends.values())) > 1:
+        told = ", ".join(f"the {name}'s in {end}" for name, end in ends.items())
+        lines.append(
+            f"Warning: the prompts end differently, {told}: one side expects to think where the other answers. "
+            "Set chat_template_kwargs.enable_thinking alike on both sides."
         )
-    return ids
+    for name, tokenizer, config in sides:
+        if not tokenizer.chat_template:
+            lines.append(f"The {name} has no chat template: it gets plain text.")
+        elif template.writes_date(tokenizer) and "date_string" not in config.chat_template_kwargs:
+            lines.append(f"The {name}'s template writes the date; it is always {template.DATE:%d %b %Y} here.")
+    return lines
 
 
-def _turn_end(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> int | None:
-    """The special token right after an assistant's message in the chat template."""
-    if not tokenizer.chat_template:
-        return None
-    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "esr-turn-probe"}]
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, **config.chat_template_kwargs)
-    except (jinja2.TemplateError, ValueError):
-        return None
-    tail = text.rpartition("esr-turn-probe")[2].lstrip()
-    after = tokenizer(tail, add_special_tokens=False)["input_ids"]
-    added = {i for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
-    return after[0] if after and after[0] in added | set(tokenizer.all_special_ids) else None
+def _short(text: str) -> str:
+    """Text on one line, its middle left out if it is long."""
+    line = json.dumps(text, ensure_ascii=False)
+    return line if len(line) <= 400 else f"{line[:200]} ... {line[-200:]}"
+
+
+def require_room(rows: Sequence[Sequence[int]], model: str, settings: PretrainedConfig, cap: int, key: str) -> None:
+    """Raise `UserError` if a prompt holds a token without an embedding, or leaves too little of the context for `cap` tokens.
+
+    `settings` is the model's own configuration, `key` the name of the cap's key.
+    """
+    text = settings.get_text_config()
+    highest, longest = max(map(max, rows)), max(map(len, rows))
+    if highest >= text.vocab_size:
+        raise UserError(
+            f"{model}: its tokenizer writes token {highest}, but the model has only {text.vocab_size} embeddings; "
+            "resize the embeddings, or take the tokenizer that belongs to it."
+        )
+    window = _window(text)
+    if window is not None and longest + cap > window:
+        raise UserError(
+            f"{model}: a prompt of {longest} tokens and {key} = {cap} exceed its context window of {window}; lower {key}."
+        )
+
+
+def _window(text: PretrainedConfig) -> int | None:
+    """Positions that a model is made for; None if it has no limit."""
+    window = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    scaled = (rope.get("factor") or 1) * (rope.get("original_max_position_embeddings") or 0)
+    return max(int(window), int(scaled)) if window else None
 
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int = 0) -> Prompts:

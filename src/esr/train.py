@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from esr import evaluate, prompts, scoring, tasks
 from esr import trackers as tracking
-from esr.config import Config, OptimConfig
+from esr.config import Config, ModelConfig, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
 from esr.errors import RunStopped, UserError
@@ -20,7 +21,7 @@ from esr.grading.answers import repetitive
 from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device
-from esr.models.load import load_student, load_teacher
+from esr.models.load import load_student, load_teacher, read_config
 from esr.pair import Pair, open_pair
 from esr.records.problem import Problem
 from esr.records.steps import step_name
@@ -65,7 +66,28 @@ def prepare(config: Config) -> Plan:
     if left_out:
         say(f"{left_out} prompts are longer than {config.data.max_prompt_tokens} tokens and are left out.")
     rendered = [PromptPair(p, *(prompts.render(t, c, p.question) for t, c in sides)) for p in kept]
+    for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), sides, strict=True)]):
+        say(line)
+    require_room(config, rendered, problems, sides)
     return Plan(config, pair, rendered, problems)
+
+
+def require_room(
+    config: Config,
+    pairs: list[PromptPair],
+    problems: list[Problem],
+    sides: list[tuple[PreTrainedTokenizerBase, ModelConfig]],
+) -> None:
+    """Raise `UserError` if a prompt and the response to it do not fit a model."""
+    rows = [[pair.student_ids for pair in pairs], [pair.teacher_ids for pair in pairs]]
+    for (tokenizer, side), own, evaluated in zip(sides, rows, (True, config.eval and config.eval.teacher), strict=True):
+        if side.gguf_file:
+            continue
+        settings = read_config(side)
+        prompts.require_room(own, side.model, settings, config.rollout.max_new_tokens, "rollout.max_new_tokens")
+        if config.eval and evaluated:
+            asked = [prompts.render(tokenizer, side, p.question) for p in problems]
+            prompts.require_room(asked, side.model, settings, config.eval.max_new_tokens, "eval.max_new_tokens")
 
 
 def train(config: Config, run: RunDir, fresh: bool = False) -> None:

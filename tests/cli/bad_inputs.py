@@ -44,6 +44,15 @@ CASES: list[tuple[str, list[str]]] = [
     ("A file instead of a model directory", ["train", "c.yaml", "teacher.model=./prompts.jsonl"]),
     ("A teacher with another tokenizer", ["train", "c.yaml", "teacher.model=./other"]),
     ("An adapter directory that is none", ["train", "c.yaml", "teacher.adapter=./empty"]),
+    (
+        "A variable that the chat template does not have",
+        ["train", "c.yaml", "student.chat_template_kwargs={enable_thinking: false}"],
+    ),
+    (
+        "An argument that is not the chat template's",
+        ["train", "c.yaml", "student.chat_template_kwargs={truncation: true}"],
+    ),
+    ("A response that would not fit the context", ["train", "c.yaml", "rollout.max_new_tokens=5000"]),
     ("A data file that does not exist", ["train", "c.yaml", "data.source=missing.jsonl"]),
     ("A column that does not exist", ["train", "c.yaml", "data.question=prompt"]),
     ("An empty data file", ["train", "c.yaml", "data.source=empty.jsonl"]),

@@ -6,6 +6,7 @@ from esr import prompts
 from esr.config import ModelConfig
 from esr.distill import Distiller, PromptPair, step
 from esr.method.events import EventSpace, one_vocabulary
+from esr.models import terminators
 from esr.records.problem import Problem
 from esr.sampling.sampler import Sampler
 from test_distill import config
@@ -56,10 +57,9 @@ def test_merged_terminators_keep_the_loss_at_stops_small_and_plain_ones_blow_up(
 
 def test_both_sides_terminators_are_found():
     """Tokenizer's end, generation config's ends, and what the template writes after an assistant's message."""
-    from transformers import GenerationConfig
 
     base = make_tokenizer(eos="<|endoftext|>")
     cfg = ModelConfig(model="x")
-    assert prompts.terminators(base, cfg, None) == (1, 2)
-    assert prompts.terminators(make_tokenizer(eos="<|endoftext|>", template=None), cfg, None) == (1,)
-    assert prompts.terminators(make_tokenizer(), cfg, GenerationConfig(eos_token_id=[2, 40])) == (2, 40)
+    assert terminators.terminators(base, cfg) == (1, 2)
+    assert terminators.terminators(make_tokenizer(eos="<|endoftext|>", template=None), cfg) == (1,)
+    assert terminators.terminators(make_tokenizer(), cfg, {"generation_config.json": [2, 40]}) == (2, 40)

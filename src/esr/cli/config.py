@@ -12,6 +12,7 @@ from rich.text import Text
 from esr.cli import show
 from esr.config import Config, Section
 from esr.configfile import load, nested
+from esr.console import say
 from esr.errors import UserError
 
 PATHS = (
@@ -28,7 +29,7 @@ def config(
     study: Annotated[bool, typer.Option("--study", help="Explain the keys of a study file instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="JSON (the JSON Schema, if no file is given).")] = False,
 ) -> None:
-    """Check a config file and print it resolved, or explain every key.
+    """Check a config file and print it resolved, with a prompt of each side, or explain every key.
 
     Example: `esr config configs/qwen2.5-math-1.5b.yaml rollout.max_new_tokens=2048`
     """
@@ -45,11 +46,30 @@ def config(
         else:
             explain(kind)
         return
-    resolved = load(file, overrides or []).model_dump()
+    settings = load(file, overrides or [])
     if json:
-        show.emit(resolved)
+        show.emit(settings.model_dump())
     else:
-        print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), end="")
+        print(yaml.safe_dump(settings.model_dump(), sort_keys=False, allow_unicode=True), end="", flush=True)
+        show_prompts(settings)
+
+
+def show_prompts(settings: Config) -> None:
+    """One prompt of each side, on stderr; or why it cannot be had."""
+    from esr import prompts
+    from esr.models import template
+    from esr.models.load import check, load_tokenizer
+
+    sides = []
+    try:
+        for name, side in (("student", settings.student), ("teacher", settings.teacher)):
+            check(side)
+            sides.append((name, load_tokenizer(side), side))
+            template.check(sides[-1][1], side)
+        for line in prompts.describe(sides):
+            say(line)
+    except UserError as error:
+        say(f"The prompts cannot be shown: {error}")
 
 
 def explain(kind: type[Section] = Config) -> None:

@@ -8,9 +8,10 @@ from statistics import fmean, quantiles
 
 import torch
 
-from esr import evaluate, intervals, prompts, tasks
+from esr import evaluate, intervals, tasks
 from esr.config import EvalConfig, ModelConfig
-from esr.models.load import load_generation_config, load_model, load_tokenizer
+from esr.models import terminators
+from esr.models.load import load_model, load_tokenizer
 from esr.records.evaluation import Sample
 from esr.tasks.lab import plan_of
 
@@ -44,7 +45,7 @@ def measure(folder: Path, *, count: int, seed: int = 0) -> Scores:
     )  # fmt: skip
     config = ModelConfig(model=str(folder))
     tokenizer = load_tokenizer(config)
-    ends = prompts.terminators(tokenizer, config, load_generation_config(config))
+    ends = terminators.of_model(tokenizer, config)
     lm = load_model(config, torch.device("cpu"), ends)
     problems = tasks.load(settings, "eval", need_answer=True)
     return score(evaluate.respond(lm, problems, settings, ends, seed, f"Measuring {folder.name}"))

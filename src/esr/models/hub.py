@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 from esr.errors import UserError
@@ -54,3 +55,41 @@ def _offline() -> Iterator[None]:
     finally:
         for module, value in zip(modules, before, strict=True):
             module.HF_HUB_OFFLINE = value
+
+
+def file(name: str, filename: str, revision: str | None, away: str) -> Path | None:
+    """A file of a model repository, from the cache if the hub is `away`; None if the model ships none.
+
+    Raises `UserError` if the network's trouble leaves open which: a file that may be there is never taken for missing.
+    """
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    chosen = constants.HF_HUB_OFFLINE
+    try:
+        with patient(away):
+            return Path(hf_hub_download(name, filename, revision=revision))
+    except (errors.LocalEntryNotFoundError, OSError) as error:
+        if chosen or isinstance(error, errors.RemoteEntryNotFoundError) or _known_missing(name, filename, revision):
+            return None
+        reason = away or " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{name}: whether it ships {filename} cannot be told now ({reason}); try again, or give a local directory."
+        ) from None
+
+
+def _known_missing(name: str, filename: str, revision: str | None) -> bool:
+    import huggingface_hub
+
+    known = huggingface_hub.try_to_load_from_cache(name, filename, revision=revision)
+    return known is not None and not isinstance(known, str)
+
+
+def gated(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that a repository is gated."""
+    from huggingface_hub.errors import GatedRepoError
+
+    while error is not None:
+        if isinstance(error, GatedRepoError) or "gated repo" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

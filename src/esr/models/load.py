@@ -11,6 +11,7 @@ from typing import Any
 import peft
 import torch
 import transformers
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -31,9 +32,14 @@ from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' bars over weights (the run has its own), and its warning at what PEFT reads."""
-    bars = transformers.utils.logging.is_progress_bar_enabled()
+    """Without transformers' bars over weights (the run has its own), and its warning at what PEFT reads.
+
+    Downloads keep their bars: minutes of silence would look like a program that hangs.
+    """
+    bars, downloads = transformers.utils.logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
     transformers.utils.logging.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
@@ -70,6 +76,8 @@ def loading(config: ModelConfig, what: str) -> Iterator[None]:
             yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         text = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        if hub.gated(error):
+            raise UserError(f"{what}: gated; ask for access on its page, then run `hf auth login`.") from None
         if away:
             text = f"the hub cannot be reached ({away}) and there is no cached copy; give a local directory instead"
         raise UserError(f"{what}: cannot be loaded ({text}).") from None
@@ -113,14 +121,21 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(location(config.model), **_source(config))
 
 
+def base_file(config: ModelConfig, name: str) -> Path | None:
+    """A file that the model ships, or None. Raises `UserError` if the network leaves open whether it does."""
+    path = location(config.model)
+    if Path(path).is_dir():
+        return Path(path) / name if (Path(path) / name).is_file() else None
+    return hub.file(path, name, config.revision, hub_trouble(path))
+
+
 def load_generation_config(config: ModelConfig) -> GenerationConfig:
     """The model's generation defaults, empty if it ships none; only its terminators are used."""
-    path = location(config.model)
-    try:
-        with hub.patient("" if Path(path).is_dir() else hub_trouble(path)):
-            return GenerationConfig.from_pretrained(path, revision=config.revision)
-    except OSError:
+    file = base_file(config, "generation_config.json")
+    if file is None:
         return GenerationConfig()
+    with loading(config, f"{config.model}: generation_config.json"):
+        return GenerationConfig.from_pretrained(file.parent)
 
 
 def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype | str) -> nn.Module:

@@ -1,11 +1,13 @@
 """What analyses are about, built on the spot: pairs of tiny models, and models that say the same at every position."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from esr import configfile
+from esr.analysis.models import Models
 from esr.analysis.subject import Subject
 from esr.method.events.alignment import Alignment
 from esr.models.lm import LM
@@ -15,15 +17,39 @@ from esr.runs.rundir import RunDir
 from tiny import make_lm
 
 PROBLEMS = [
-    Problem(id=str(i), question=q) for i, q in enumerate(["what is 2+2?", "hi", "a longer one: 17 * 3", "b", "cc"])
+    Problem(id=str(i), question=q, answer="4")
+    for i, q in enumerate(["what is 2+2?", "hi", "a longer one: 17 * 3", "b", "cc"])
 ]
 
 
-def subject(before: LM, after: LM | None, teacher: LM, **rollout: object) -> Subject:
-    """A pair of models with the tiny tokenizer and 64 columns of logits."""
-    sections = {"student": {"model": "s"}, "teacher": {"model": "t"}, "data": {"source": "gsm8k"}, "rollout": rollout}
+@dataclass(frozen=True)
+class Constructed(Subject):
+    """A subject with problems of its own."""
+
+    problems: tuple[Problem, ...] = ()
+
+    def held_out(self, count):
+        return list(self.problems[:count]), "test"
+
+    def graded(self, count):
+        return list(self.problems[:count]), "test", self.evaluation()
+
+
+def subject(
+    before: LM,
+    after: LM | None,
+    teacher: LM,
+    problems: Sequence[Problem] = PROBLEMS,
+    directory: Path = Path("nowhere"),
+    step: int | None = None,
+    **sections: dict[str, object],
+) -> Subject:
+    """A pair of models with the tiny tokenizer and 64 columns of logits; `sections` of the configuration."""
+    tree = {"student": {"model": "s"}, "teacher": {"model": "t"}, "data": {"source": "gsm8k"}, **sections}
     pair = Pair(before.tokenizer, teacher.tokenizer, before.terminators, teacher.terminators, Alignment(64, 0, (), ()))
-    return Subject(RunDir(Path("nowhere")), configfile.validate(sections, "test"), pair, before, after, teacher, 6)
+    models = Models(pair, before, after, teacher, 6 if after else 0)
+    config = configfile.validate(tree, "test")
+    return Constructed("test", RunDir(directory), config, lambda: models, step, tuple(problems))
 
 
 def constant(probabilities: dict[str, float], terminators: tuple[int, ...] = (2,)) -> LM:

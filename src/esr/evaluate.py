@@ -13,9 +13,8 @@ from esr.grading.answers import repetitive
 from esr.models.lm import LM
 from esr.records.evaluation import Difference, Evaluation, Sample, grades
 from esr.records.problem import Problem
-from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
-from esr.sampling.packed import decoding
+from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
 
 
@@ -24,40 +23,34 @@ def evaluate(
 ) -> tuple[Evaluation, list[Sample]]:
     """Evaluate one model. Equal problems and seed give paired responses for every model: the same random numbers."""
     start = time.perf_counter()
-    samples = respond(lm, problems, settings, terminators, seed, title=f"Evaluating {name}")
+    samples = graded_responses(lm, problems, settings, terminators, seed, title=f"Evaluating {name}")
     record = {**settings.model_dump(exclude={"every", "batch_size", "teacher"}), "seed_sampling": seed}
     return summarise(
         samples, name, lm.config.model, tasks.describe(settings), record, time.perf_counter() - start
     ), samples
 
 
-def respond(
+def graded_responses(
     lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, title: str
 ) -> list[Sample]:
     """k graded responses to each problem, in the order of the problems."""
     sampler = Sampler(settings.max_new_tokens, terminators, settings.temperature, settings.top_p)
-    rendered = [prompts.render(lm.tokenizer, lm.config, p.question) for p in problems]
-    prompts.require_room(
-        rendered,
-        lm.config.model,
-        lm.causal_lm.config,
-        settings.max_new_tokens,
-        "eval.max_new_tokens",  # type: ignore
-    )
-    by_length = sorted(range(len(problems)), key=lambda i: len(rendered[i]))
+    rows = rendered(lm, problems)
+    window = lm.causal_lm.config
+    prompts.require_room(rows, lm.config.model, window, settings.max_new_tokens, "eval.max_new_tokens")  # type: ignore
+    by_length = sorted(range(len(problems)), key=lambda i: len(rows[i]))
     graded: dict[int, list[Sample]] = {}
-    lm.module.eval()
-    with decoding(lm), progress(title, len(problems), "problem") as advance:
+    with progress(title, len(problems), "problem") as advance:
         for start in range(0, len(by_length), settings.batch_size):
             batch = by_length[start : start + settings.batch_size]
             noise = Noise.of(seed, [problems[i].id for i in batch], settings.samples)
-            written = _Counter(advance, settings.max_new_tokens)
-            rollout = sample(lm, prompts.pad([rendered[i] for i in batch]), sampler, noise, written)
+            counter = _Counter(advance, settings.max_new_tokens)
+            rollout = respond(lm, [rows[i] for i in batch], sampler, noise, counter)
             texts = prompts.decode(lm.tokenizer, rollout.token_lists())
             owners = [i for i in batch for _ in range(settings.samples)]
             judged = grading.grade([problems[i] for i in owners], texts)
-            rows = zip(owners, texts, rollout.lengths.tolist(), rollout.finished.tolist(), judged, strict=True)
-            for number, (i, text, tokens, finished, grade) in enumerate(rows):
+            written = zip(owners, texts, rollout.lengths.tolist(), rollout.finished.tolist(), judged, strict=True)
+            for number, (i, text, tokens, finished, grade) in enumerate(written):
                 graded.setdefault(i, []).append(
                     Sample(
                         problem=problems[i].id,

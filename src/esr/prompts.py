@@ -102,14 +102,6 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int = 0) -> Prompts:
     return Prompts(ids, mask)
 
 
-def append(prompts: Prompts, continuation: Sequence[Sequence[int]]) -> Prompts:
-    """Prompts with a prefix of the response after them, padded anew: what a continuation is conditioned on."""
-    rows = [
-        ids[mask].tolist() + list(tail) for ids, mask, tail in zip(prompts.ids, prompts.mask, continuation, strict=True)
-    ]
-    return pad(rows)
-
-
 def keep_short(
     problems: Iterable[Problem], sides: Sequence[tuple[PreTrainedTokenizerBase, ModelConfig]], limit: int, needed: int
 ) -> tuple[list[Problem], int]:

@@ -8,20 +8,20 @@ import pytest
 import torch
 import yaml
 
-from esr.analysis import continuation, decay
-from esr.analysis.parts import Parts, parts
-from esr.cli.analyze import decay as command
+from esr.analysis import analyze, continuation, decay
+from esr.analysis.parts import Parts
 from esr.cli.main import run as esr
 from esr.config import EvalConfig
 from esr.errors import UserError
 from esr.method.tensors import Rollout, StopReason
 from esr.records.base import Estimate
-from esr.records.decay import Decay
+from esr.records.decay import Decay, DecaySettings
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
 from esr.runs.files import read_record
-from esr.runs.rundir import RunDir
+from esr.sampling import respond
 from esr.sampling.noise import Noise
+from subjects import subject
 from tiny import make_lm
 
 END = 2
@@ -56,7 +56,7 @@ def script(monkeypatch, *writers):
         calls.append(SimpleNamespace(lm=lm, noise=noise, cap=sampler.max_new_tokens, rows=len(prompts)))
         return rollout_of(rows, sampler.max_new_tokens)
 
-    monkeypatch.setattr(continuation, "sample", sample)
+    monkeypatch.setattr(respond, "sample", sample)
     return lms, calls
 
 
@@ -74,12 +74,14 @@ def ignores(number: int, prefix: str) -> str:
     return RIGHT
 
 
-def compute(tmp_path, student, teacher, lengths=(0, 5, 10, 20), protocol="ours", samples=2, settings=SETTINGS):
-    chosen = decay.choices(settings, lengths, samples, protocol, seed=1)
-    with parts(RunDir(tmp_path), "decay", chosen) as kept:
-        return decay.compute(
-            student, teacher, PROBLEMS, settings, (END,), lengths, samples, chosen, ({"student": "s"}, "test"), kept
-        )
+def about(tmp_path, student, other, how=SETTINGS, **more):
+    """A subject of these two models, with problems to grade."""
+    return subject(student, more.pop("after", None), other, PROBLEMS, tmp_path, eval=how.model_dump(), **more)
+
+
+def compute(tmp_path, student, teacher, how=SETTINGS, **chosen):
+    settings = DecaySettings(**{"lengths": (0, 5, 10, 20), "samples": 2, **chosen})
+    return analyze(about(tmp_path, student, teacher, how), "decay", settings)
 
 
 def curve(record: Decay, prefix="student", continued_by="teacher", subset="all"):
@@ -183,7 +185,7 @@ def test_one_model_that_always_takes_its_first_choice_continues_itself_without_a
     """Through the real sampler: prefix and continuation together are the uncut response, whatever the batch."""
     monkeypatch.setattr(continuation.grading, "grade", crc_grade)
     greedy = SETTINGS.model_copy(update={"temperature": 0.0, "max_new_tokens": 24, "batch_size": 7})
-    record = compute(tmp_path, make_lm(1), make_lm(1), lengths=(0, 3, 8), settings=greedy)
+    record = compute(tmp_path, make_lm(1), make_lm(1), lengths=(0, 3, 8), how=greedy)
     for series in record.series:
         assert all(p.change.value == 0 for p in series.points if p.k)
         assert 0 < series.points[0].avg.value < 1 or series.subset != "all"
@@ -193,9 +195,9 @@ def test_an_interrupted_analysis_goes_on_where_it_was(monkeypatch, tmp_path):
     """Through the real sampler: the same record as in one go, nothing sampled twice."""
     monkeypatch.setattr(continuation.grading, "grade", crc_grade)
     settings = SETTINGS.model_copy(update={"max_new_tokens": 16})
-    run = lambda where: compute(tmp_path / where, make_lm(1), make_lm(2), lengths=(0, 3, 8), settings=settings)  # noqa: E731
-    counted, real = [], continuation.sample
-    monkeypatch.setattr(continuation, "sample", lambda *a: counted.append(1) or real(*a))
+    run = lambda where: compute(tmp_path / where, make_lm(1), make_lm(2), lengths=(0, 3, 8), how=settings)  # noqa: E731
+    counted, real = [], respond.sample
+    monkeypatch.setattr(respond, "sample", lambda *a: counted.append(1) or real(*a))
     whole = run("whole")
     calls = len(counted)
     put, limit = Parts.put, 13
@@ -243,12 +245,25 @@ def test_the_recommendation_by_hand(changes, n, surely, at_most):
 
 
 def test_lengths_that_the_user_may_give():
-    assert command.chosen_lengths("50, 10", "ours", False, 100) == [0, 10, 50]
-    assert command.chosen_lengths(None, "ours", False, 150) == [0, 10, 25, 50, 100]
-    assert command.chosen_lengths(None, "paper", True, 900) == [0, 100, 200, 300]
+    assert DecaySettings(lengths="50, 10").below(100) == (0, 10, 50)
+    assert DecaySettings().below(150) == (0, 10, 25, 50, 100)
+    assert DecaySettings.paper().below(900) == DecaySettings.of({"protocol": "paper"}, quick=True).lengths
+    assert DecaySettings.paper().below(900) == (0, 100, 200, 300)
     for given in ("10,x", "", "-5", "10,,20", "0", "100"):
         with pytest.raises(UserError, match="--lengths"):
-            command.chosen_lengths(given, "ours", False, 100)
+            DecaySettings(lengths=given).below(100)
+    with pytest.raises(UserError, match="--protocol theirs"):
+        DecaySettings(protocol="theirs")
+
+
+def test_the_trained_student_writes_only_if_its_step_was_asked_for(monkeypatch, tmp_path):
+    (before, after, teacher), calls = script(monkeypatch, strays, strays, follows)
+    trained = about(tmp_path, before, teacher, after=after, step=6)
+    record = analyze(trained, "decay", DecaySettings(lengths=(5,), samples=1, step=6))
+    assert record.models["student"].endswith("step 6")
+    assert before not in [c.lm for c in calls]
+    with pytest.raises(UserError, match="step 3"):
+        analyze(trained, "decay", DecaySettings(step=3))
 
 
 def test_the_command_writes_its_record_and_prints_tables(pair_dir, tmp_path, monkeypatch, capsys):

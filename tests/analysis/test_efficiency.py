@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from esr.analysis import efficiency
+from esr.analysis import efficiency, open_subject
 from esr.cli.main import run as esr
 from esr.config import Config
 from esr.evaluate import summarise
 from esr.records.base import Estimate
-from esr.records.efficiency import Efficiency
+from esr.records.efficiency import Efficiency, EfficiencySettings
 from esr.records.evaluation import Grade, Sample
 from esr.records.study import CurvePoint
 from esr.runs.files import read_record, write_json
@@ -51,11 +51,15 @@ def make_run(path, seconds: list[float], rights: dict[int, int], device="cpu", s
     return run
 
 
+def compute(run: RunDir, *others: RunDir) -> Efficiency:
+    return efficiency.compute(open_subject(run.path), EfficiencySettings(), others)
+
+
 def test_costs_by_hand(tmp_path):
     """The first of four steps is left out of the phases, and of nothing else."""
     run = make_run(tmp_path / "run", [9.0, 1.0, 2.0, 3.0], {0: 2, 2: 4, 4: 6})
     run.save_evaluation(summarise(graded(9), "step-000004@other", "m", "other", {}, 1.0), graded(9))
-    record = efficiency.compute([run])
+    record = compute(run)
     (row,) = record.rows
     assert row.phases["step"].value == pytest.approx(2.0)
     assert row.phases["generate"].value == pytest.approx(0.8)
@@ -75,7 +79,7 @@ def test_time_to_equal_accuracy_is_interpolated_in_the_better_run(tmp_path):
     """The slower run's best is 50%; the other one gets there halfway between 40% at 10 s and 60% at 15 s."""
     a = make_run(tmp_path / "a", [9.0, 1.0, 2.0, 3.0], {0: 2, 2: 4, 4: 6})
     b = make_run(tmp_path / "b", [50.0] * 4, {0: 2, 4: 5}, device="cuda:0")
-    record = efficiency.compute([a, b])
+    record = compute(a, b)
     assert record.target == 0.5
     assert [r.seconds_to_reach for r in record.rows] == [pytest.approx(12.5), pytest.approx(200.0)]
     assert [r.memory_kind for r in record.rows] == ["process", "device"]
@@ -100,7 +104,7 @@ def test_without_comparable_evaluations_there_is_no_target(tmp_path):
     b = make_run(tmp_path / "b", [1.0, 2.0], {0: 2, 2: 4}, settings={"temperature": 0.0})
     c = make_run(tmp_path / "c", [1.0, 2.0], {})
     for other, why in ((b, "differ in task or settings"), (c, "has no evaluations")):
-        record = efficiency.compute([a, other])
+        record = compute(a, other)
         assert why in record.settings["target"]
         assert record.target is None and record.rows[0].seconds_to_reach is None
     assert record.rows[0].phases["step"].value == pytest.approx(1.5)  # two steps: none is left out

@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from esr.analysis import lengths
+from esr.analysis import lengths, open_subject
 from esr.cli.main import run as esr
 from esr.config import Config
 from esr.evaluate import summarise
 from esr.records.evaluation import Grade, Sample
-from esr.records.lengths import Lengths
+from esr.records.lengths import Lengths, LengthsSettings
 from esr.runs.files import read_record, write_json
 from esr.runs.rundir import RunDir
 
@@ -40,6 +40,10 @@ def make_run(path, evaluations: dict[str, list[int]], settings=None, cap: int = 
     return run
 
 
+def compute(run: RunDir, *others: RunDir) -> Lengths:
+    return lengths.compute(open_subject(run.path), LengthsSettings(), others)
+
+
 SHORT, LONG, TEACHER = [10, 20, 30, 40, 50, 60], [20, 40, 60, 80, 100, 100], [70, 80, 90, 100, 100, 100]
 
 
@@ -47,7 +51,7 @@ def test_rows_of_a_run_have_the_exact_quantiles_and_finish_rates(tmp_path):
     run = make_run(
         tmp_path / "run", {"step-000000": SHORT, "step-000007": [1] * 6, "step-000030": LONG, "teacher": TEACHER}
     )
-    record = lengths.from_evaluations(run, lengths.student_evaluation(run, None), [])
+    record = compute(run)
     assert [r.model for r in record.rows] == ["before", "step 30", "teacher"]
     for row, counts in zip(record.rows, (SHORT, LONG, TEACHER), strict=True):
         for estimate, level in ((row.p10, 0.1), (row.p50, 0.5), (row.p90, 0.9)):
@@ -65,7 +69,7 @@ def test_rows_of_a_run_have_the_exact_quantiles_and_finish_rates(tmp_path):
 
 def test_all_histograms_have_the_same_bins_and_count_right(tmp_path):
     run = make_run(tmp_path / "run", {"step-000000": SHORT, "step-000030": LONG})
-    record = lengths.from_evaluations(run, lengths.student_evaluation(run, None), [])
+    record = compute(run)
     starts = [[start for start, _ in r.histogram] for r in record.rows]
     assert starts[0] == starts[1] == list(range(0, 101, record.bin_width))
     assert record.bin_width == 4 and len(starts[0]) <= lengths.BINS
@@ -86,7 +90,7 @@ def test_only_evaluations_of_the_same_settings_are_compared(tmp_path, capsys):
     samples = [sample(i // 2, i % 2, t) for i, t in enumerate(TEACHER)]
     run.save_evaluation(summarise(samples, "teacher", "m", "other task", {"max_new_tokens": 100}, 1.0), samples)
     other_seed = make_run(tmp_path / "b", {"step-000010": TEACHER}, {"seed_sampling": 2})
-    record = lengths.from_evaluations(run, lengths.student_evaluation(run, None), [other_seed.path])
+    record = compute(run, other_seed)
     assert [r.model for r in record.rows] == ["before", "step 30", "b"]
     make_run(tmp_path / "c", {"step-000010": TEACHER}, {"temperature": 0.1})
     assert esr(["analyze", "lengths", str(run.path), "--with", str(tmp_path / "c")]) == 2

@@ -4,22 +4,18 @@ import pytest
 import yaml
 
 from esr.analysis import continuation, prefix_swap
-from esr.analysis.parts import parts
 from esr.cli.main import run as esr
 from esr.errors import UserError
-from esr.records.prefix_swap import PrefixSwap
+from esr.records.prefix_swap import PrefixSwap, PrefixSwapSettings
 from esr.runs.files import read_record
-from esr.runs.rundir import RunDir
-from test_decay import END, PROBLEMS, RIGHT, SETTINGS, WRONG, crc_grade, script
+from test_decay import RIGHT, SETTINGS, WRONG, about, crc_grade, script
 from tiny import make_lm
 
 
-def compute(tmp_path, before, after, n=5, samples=2, settings=SETTINGS):
-    chosen = prefix_swap.choices(settings, n, samples, seed=1)
-    with parts(RunDir(tmp_path), "prefix-swap", chosen) as kept:
-        return prefix_swap.compute(
-            before, after, PROBLEMS, settings, (END,), n, samples, chosen, ({"student": "s"}, "test"), kept
-        )
+def compute(tmp_path, before, after, n=5, how=SETTINGS):
+    trained = about(tmp_path, before, before, how, after=after)
+    # Nothing is loaded from a checkpoint, so `analyze`, which asks for one, is not the door here.
+    return prefix_swap.compute(trained, PrefixSwapSettings(n=n, samples=2))
 
 
 def by_condition(record):
@@ -39,7 +35,7 @@ def test_identical_students_change_nothing(monkeypatch, tmp_path):
     """Through the real sampler, at temperature 1."""
     monkeypatch.setattr(continuation.grading, "grade", crc_grade)
     settings = SETTINGS.model_copy(update={"max_new_tokens": 16})
-    record = compute(tmp_path, make_lm(1), make_lm(1), settings=settings)
+    record = compute(tmp_path, make_lm(1), make_lm(1), how=settings)
     assert 0 < record.conditions[0].avg.value < 1
     assert all(c.change.value == 0 for c in record.conditions[1:])
     assert record.share_in_prefix is None
@@ -86,9 +82,9 @@ def test_each_sample_has_its_own_prefix_and_noise(monkeypatch, tmp_path):
     assert tails[:40] == tails[40:], "both prefixes are continued with the same numbers"
 
 
-def test_a_prefix_as_long_as_the_response_is_refused():
+def test_a_prefix_as_long_as_the_response_is_refused(tmp_path):
     with pytest.raises(UserError, match="smaller --n"):
-        prefix_swap.choices(SETTINGS, 60, 2, seed=1)
+        compute(tmp_path, make_lm(1), make_lm(1), n=60)
 
 
 def test_the_command_works_on_a_run_and_refuses_an_untrained_pair(pair_dir, tmp_path, monkeypatch, capsys):

@@ -6,37 +6,23 @@ import pytest
 import torch
 
 from esr import prompts
-from esr.analysis import profile
+from esr.analysis import profile, responses
 from esr.cli.main import run as esr
-from esr.method.events import one_vocabulary
 from esr.method.metrics import BIN_EDGES
 from esr.method.tensors import PositionStats
-from esr.records.problem import Problem
-from esr.records.profile import Profile
+from esr.records.profile import Profile, ProfileSettings
 from esr.runs.files import read_record
 from esr.sampling.sampler import Sampler
+from subjects import PROBLEMS, subject
 from tiny import make_lm
 
-PROBLEMS = [
-    Problem(id=str(i), question=q) for i, q in enumerate(["what is 2+2?", "hi", "a longer one: 17 * 3", "b", "cc"])
-]
 SAMPLER = Sampler(40, (2,), 0.8, 0.95)
+ROLLOUT = {"max_new_tokens": 10, "temperature": 0.8, "top_p": 0.95}
 
 
-def run(before, after, teacher, protocol="ours"):
-    return profile.compute(
-        before,
-        after,
-        teacher,
-        PROBLEMS,
-        SAMPLER,
-        one_vocabulary(64),
-        n=10,
-        step=6,
-        seed=1,
-        source="test",
-        protocol=protocol,
-    )
+def run(before, after, teacher, **chosen):
+    about = subject(before, after, teacher, rollout=ROLLOUT)
+    return profile.compute(about, ProfileSettings(**{"max_new_tokens": 40, **chosen}))
 
 
 def test_identical_models_have_no_profile_and_no_change():
@@ -67,7 +53,7 @@ def scored(rows: list[list[float]]):
     kl = torch.tensor([r + [0.0] * (width - len(r)) for r in rows])
     zero = torch.zeros_like(kl)
     fields = dict.fromkeys(PositionStats.__dataclass_fields__, zero) | {"reverse_kl": kl}
-    return [profile.Scored(PositionStats(**fields), zero, mask)]
+    return [responses.Scored(PositionStats(**fields), zero, mask)]
 
 
 def test_change_by_hand():
@@ -104,8 +90,8 @@ def naive(lm, response: list[int], question: str) -> torch.Tensor:
 def naive_bins(student, teacher, sampler: Sampler) -> dict[int, tuple[float, float]]:
     """First position of a bin to (overlap, gap) on the student's own responses, token by token."""
     found: dict[int, list[list[tuple[float, float]]]] = {}
-    responses = profile.respond(student, PROBLEMS, sampler, 1).token_lists()
-    for p, response in zip(PROBLEMS, responses, strict=True):
+    written = responses.one_each(student, PROBLEMS, sampler, 1).token_lists()
+    for p, response in zip(PROBLEMS, written, strict=True):
         s, t = (naive(lm, response, p.question) for lm in (student, teacher))
         of_one: dict[int, list[tuple[float, float]]] = {}
         for i, token in enumerate(response):
@@ -124,7 +110,7 @@ def check_against_naive(bins, expected):
 
 
 def test_overlap_and_gap_equal_a_naive_computation(monkeypatch):
-    monkeypatch.setattr(profile, "CHUNK_ELEMENTS", 64 * 7)  # chunks of seven positions
+    monkeypatch.setattr(responses, "CHUNK_ELEMENTS", 64 * 7)  # chunks of seven positions
     teacher = make_lm(2)
     record = run(make_lm(1), make_lm(3), teacher)
     curves = {(c.model, c.trajectories): c.bins for c in record.curves}
@@ -134,22 +120,12 @@ def test_overlap_and_gap_equal_a_naive_computation(monkeypatch):
 
 
 def test_the_papers_protocol_is_each_models_own_responses_and_the_sampled_gap():
-    sampler = profile.paper_sampler(30, (2,))
-    assert (sampler.temperature, sampler.top_p, sampler.top_k) == (0.7, 1.0, 0)
+    settings = ProfileSettings.paper(max_new_tokens=30)
+    assert ProfileSettings.paper().max_new_tokens == 1024
     before, after, teacher = make_lm(1), make_lm(3), make_lm(2)
-    record = profile.compute(
-        before,
-        after,
-        teacher,
-        PROBLEMS,
-        sampler,
-        one_vocabulary(64),
-        n=10,
-        step=6,
-        seed=1,
-        source="t",
-        protocol="paper",
-    )
+    sampler = profile.sampler(subject(before, after, teacher, rollout=ROLLOUT), settings)
+    assert sampler == Sampler(30, (2,), 0.7, 1.0, 0)
+    record = run(before, after, teacher, protocol="paper", max_new_tokens=30)
     assert record.protocol == "paper" and record.inside is None and record.beyond is None
     assert [(c.model, c.trajectories) for c in record.curves] == [("before", "own"), ("after", "own")]
     for lm, curve in zip((before, after), record.curves, strict=True):

@@ -4,18 +4,19 @@ import pytest
 import torch
 
 from esr import prompts
-from esr.analysis import distributions, rollouts
+from esr.analysis import responses, rollouts
 from esr.method.events import one_vocabulary
-from esr.records.problem import Problem
+from esr.records.rollouts import RolloutsSettings
 from esr.sampling.sampler import Sampler
-from subjects import subject
+from subjects import PROBLEMS, subject
 from tiny import make_lm
 
-PROBLEMS = [
-    Problem(id=str(i), question=q, answer="4")
-    for i, q in enumerate(["what is 2+2?", "hi", "a longer one: 17 * 3", "b", "cc"])
-]
 SAMPLER = Sampler(40, (2,), 1.0)
+
+
+def run(before, after, teacher):
+    about = subject(before, after, teacher, rollout={"temperature": 1.0}, eval={"source": "test"})
+    return rollouts.compute(about, RolloutsSettings(count=3, max_new_tokens=40))
 
 
 def naive(lm, problem, tokens):
@@ -26,11 +27,11 @@ def naive(lm, problem, tokens):
 
 
 @pytest.mark.parametrize("elements", [64, 64 * 7, 2**24])
-def test_chunks_are_the_full_distributions(monkeypatch, elements):
-    monkeypatch.setattr(distributions, "CHUNK_ELEMENTS", elements)
+def test_chunks_are_the_full_responses(monkeypatch, elements):
+    monkeypatch.setattr(responses, "CHUNK_ELEMENTS", elements)
     student, teacher = make_lm(1), make_lm(2)
-    for batch, rollout in distributions.batches(student, PROBLEMS, SAMPLER, seed=1):
-        parts = list(distributions.chunks([student, teacher], batch, rollout, one_vocabulary(64)))
+    for batch, rollout in responses.batches(student, PROBLEMS, SAMPLER, seed=1):
+        parts = list(responses.chunks([student, teacher], batch, rollout, one_vocabulary(64)))
         assert all(logp.shape[0] * 64 <= max(elements, 64) for _, sides in parts for logp in sides)
         for number, lm in enumerate((student, teacher)):
             got = torch.cat([sides[number] for _, sides in parts])
@@ -40,12 +41,11 @@ def test_chunks_are_the_full_distributions(monkeypatch, elements):
 
 def test_views_equal_a_naive_computation():
     before, after, teacher = make_lm(1), make_lm(3), make_lm(2)
-    about = subject(before, after, teacher)
-    record = rollouts.compute(about, PROBLEMS, "test", 3, SAMPLER, seed=1)
+    record = run(before, after, teacher)
     assert record.problems == 3
     assert [v.model for v in record.rollouts] == ["before", "after"] * 3
     by_id = {p.id: p for p in PROBLEMS}
-    number = {distributions.token_text(before.tokenizer, i): i for i in range(64)}
+    number = {responses.token_text(before.tokenizer, i): i for i in range(64)}
     assert len(number) == 64
     for view in record.rollouts:
         lm, problem = {"before": before, "after": after}[view.model], by_id[view.problem]
@@ -74,7 +74,7 @@ def test_right_and_wrong_take_turns():
 
 def test_the_record_stays_small(monkeypatch):
     monkeypatch.setattr(rollouts, "LARGEST", 1)
-    record = rollouts.compute(subject(make_lm(1), None, make_lm(2)), PROBLEMS, "test", 3, SAMPLER, seed=1)
+    record = run(make_lm(1), None, make_lm(2))
     assert (record.problems, len(record.rollouts), record.settings["asked_for"]) == (1, 1, 3)
 
 
@@ -92,5 +92,5 @@ def test_a_sampled_terminator_has_the_rank_of_the_merged_event():
 def test_tokens_as_people_read_them():
     tokenizer = make_lm(1).tokenizer
     ids = tokenizer.convert_tokens_to_ids([" ", "\n", "a", "<|im_end|>"])
-    assert [distributions.token_text(tokenizer, i) for i in ids] == [" ", "\n", "a", "<|im_end|>"]
-    assert distributions.token_text(tokenizer, 63) == "<63>"
+    assert [responses.token_text(tokenizer, i) for i in ids] == [" ", "\n", "a", "<|im_end|>"]
+    assert responses.token_text(tokenizer, 63) == "<63>"

@@ -10,13 +10,13 @@ from esr.analysis.selection import KINDS, Response
 from esr.errors import UserError
 from esr.method.selection import weights
 from esr.method.tensors import PositionStats
+from esr.records.selection import SelectionSettings
 from subjects import PROBLEMS, constant, subject
 from tiny import make_lm, make_tokenizer
 
 
 def run(student, teacher, k=6, cap=40):
-    about = subject(student, None, teacher)
-    record = analysis.compute(about, PROBLEMS, "test", k, about.sampler(cap), seed=1)
+    record = analysis.compute(subject(student, None, teacher), SelectionSettings(k=k, max_new_tokens=cap))
     return {row.by: row for row in record.selections}, record
 
 

@@ -7,21 +7,21 @@ import torch
 
 from esr.analysis import submode as analysis
 from esr.analysis.bimodal import Bimodal
-from esr.analysis.subject import Other, other_runs
-from esr.analysis.submode import Choice, Commitment
+from esr.analysis.others import Other, other_students
+from esr.analysis.submode import Commitment
 from esr.errors import UserError
 from esr.method.divergence import reverse_kl
+from esr.records.submode import SubModeSettings
 from esr.runs.files import write_json
-from subjects import PROBLEMS, constant, subject
+from esr.runs.rundir import RunDir
+from subjects import constant, subject
 from tiny import make_lm
 
 TEACHER = {"a": 0.5, "b": 0.3, "c": 0.1, "z": 0.0001}
-DEFAULT = Choice()
 
 
-def run(before, after, teacher, others=(), choice=DEFAULT, cap=40):
-    about = subject(before, after, teacher)
-    return analysis.compute(about, others, PROBLEMS, "test", about.sampler(cap), 1, choice)
+def run(before, after, teacher, **chosen):
+    return analysis.compute(subject(before, after, teacher), SubModeSettings(max_new_tokens=40, **chosen))
 
 
 def ranks(row):
@@ -38,12 +38,12 @@ def test_identical_models_always_make_the_teachers_choice():
 
 
 @pytest.mark.parametrize("trajectories", ["own", "shared"])
-def test_a_student_on_the_second_mode(trajectories):
+def test_a_student_on_the_second_mode(monkeypatch, trajectories):
     before, after = constant({"b": 0.6, "a": 0.2}), constant({"a": 0.45, "b": 0.3})
     other = constant({"z": 0.7, "a": 0.1})
-    record = run(
-        before, after, constant(TEACHER), [Other("full", "runs/full step 6", lambda: other)], Choice(trajectories)
-    )
+    full = [Other("full", "runs/full step 6", lambda: other)]
+    monkeypatch.setattr(analysis, "other_students", lambda subject, runs: full)
+    record = run(before, after, constant(TEACHER), trajectories=trajectories)
     rows = {row.model: row for row in record.rows}
     assert [*rows] == ["before", "after", "full", "teacher"]
     assert ranks(rows["before"]) == [0, 1, 0]
@@ -128,8 +128,8 @@ def test_bimodal_rule_by_hand():
 
 def test_shared_positions_need_shared_responses():
     with pytest.raises(UserError, match="--trajectories shared"):
-        run(make_lm(1), None, make_lm(2), choice=Choice("own", "shared"))
-    record = run(make_lm(1), make_lm(2), make_lm(3), choice=Choice("shared", "shared", "forward_kl"))
+        run(make_lm(1), None, make_lm(2), trajectories="own", decile="shared")
+    record = run(make_lm(1), make_lm(2), make_lm(3), trajectories="shared", decile="shared", divergence="forward_kl")
     before, after, teacher = record.rows
     assert before.positions == after.positions == teacher.positions
     assert (before.top1.n, after.top1.n) == (teacher.top1.n, teacher.top1.n)
@@ -143,12 +143,12 @@ def test_other_runs_are_of_the_same_pair_and_have_names_of_their_own(tmp_path):
         (path / "checkpoints" / "step-000030").mkdir(parents=True)
         write_json(path / "checkpoints" / "step-000030" / "state.json", {})
         write_json(path / "config.json", config)
-    found = other_runs(about, paths)
+    found = other_students(about, [RunDir(path) for path in paths])
     assert [o.name for o in found] == [str(paths[0]), str(paths[1]), "esr"]
     assert found[2].reference == f"{paths[2]} step 30"
     write_json(paths[2] / "config.json", {**config, "teacher": {**config["teacher"], "model": "another"}})
     with pytest.raises(UserError, match="a run of s and another, not of s and t"):
-        other_runs(about, paths)
+        other_students(about, [RunDir(path) for path in paths])
 
 
 def test_the_second_to_fifth_choice_ends_with_the_fifth():

@@ -22,7 +22,7 @@ HOSTILE = (
     "</script><script>window.hacked=1</script>\"><img src=x onerror=window.hacked=1><svg onload='window.hacked=1'>"
     '<!--<script>" onmouseover="window.hacked=1" \u2028{{ 7*7 }}\n'
 )
-IDS = [module.__name__.rsplit(".", 1)[-1] for module in page.SECTIONS]
+IDS = [module.__name__.rsplit(".", 1)[-1] for module in page.order()]
 
 
 @pytest.fixture(scope="module")

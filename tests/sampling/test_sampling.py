@@ -132,7 +132,7 @@ def test_continuation_goes_on_where_the_response_was():
     whole = roll(lm, ids(lm), greedy).token_lists()
     rest = sample(
         lm,
-        prompts.append(prompts.pad(ids(lm)), [r[:2] for r in whole]),
+        prompts.pad([prompt + head[:2] for prompt, head in zip(ids(lm), whole)]),
         replace(greedy, max_new_tokens=22),
         Noise.of(0, QUESTIONS),
     )

@@ -7,12 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from esr.analysis.distributions import chunks, token_text
+from esr.analysis.responses import Batch, chunks, token_text
 from esr.method.divergence import reverse_kl
 from esr.method.events import EventSpace
-from esr.method.tensors import Rollout
 from esr.models.lm import LM
-from esr.records.problem import Problem
 from esr.records.submode import BimodalPosition, Candidate
 
 LEAST_SECOND = 0.2
@@ -73,7 +71,7 @@ class Bimodal:
 
 
 def positions(
-    bimodal: Bimodal, responses: Sequence[tuple[Sequence[Problem], Rollout]], after: LM | None, events: EventSpace
+    bimodal: Bimodal, responses: Sequence[Batch], after: LM | None, events: EventSpace
 ) -> list[BimodalPosition]:
     """The remembered positions of the untrained student's `responses`, with the trained student's view of them."""
     rows = [row for problems, r in responses for row in zip(problems, r.token_lists(), strict=True)]
@@ -99,7 +97,7 @@ def _candidates(bimodal: Bimodal, found: Found, student: Sequence[float]) -> lis
 
 
 def afterwards(
-    largest: Sequence[Found], responses: Sequence[tuple[Sequence[Problem], Rollout]], after: LM, events: EventSpace
+    largest: Sequence[Found], responses: Sequence[Batch], after: LM, events: EventSpace
 ) -> dict[tuple[int, int], list[float]]:
     """The trained student's probabilities of the tokens found, by (response, position); other responses are not run."""
     wanted = {(f.response, f.position): torch.tensor(f.tokens) for f in largest}

@@ -15,9 +15,8 @@ from esr.config import EvalConfig
 from esr.console import Advance
 from esr.models.lm import LM
 from esr.records.problem import Problem
-from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
-from esr.sampling.packed import decoding
+from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
 
 Grades = list[bool | None]
@@ -115,11 +114,9 @@ class Continuations:
     ) -> list[tuple[list[int], bool]]:
         """New token ids of each row of `noise`, and whether it finished; `starts` follow the prompts of `owners`."""
         sampler = Sampler(cap, self.terminators, self.settings.temperature, self.settings.top_p)
-        rendered = [prompts.render(lm.tokenizer, lm.config, self.problems[i].question) for i in owners]
-        lm.module.eval()
-        with decoding(lm):
-            rows = prompts.append(prompts.pad(rendered), starts)
-            rollout = sample(lm, rows, sampler, noise, self._watch(stage))
+        prompt = rendered(lm, [self.problems[i] for i in owners])
+        rows = [before + start for before, start in zip(prompt, starts, strict=True)]
+        rollout = respond(lm, rows, sampler, noise, self._watch(stage))
         return list(zip(rollout.token_lists(), rollout.finished.tolist(), strict=True))
 
     def _grade(self, lm: LM, owners: list[int], rows: list[list[int]]) -> Grades:

@@ -11,7 +11,7 @@ Limits: this measures the end of a response whose beginning is fixed, not the te
 is one prefix a problem, so pass@k is over its continuations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,16 +19,16 @@ from esr import intervals
 from esr.analysis import continuation
 from esr.analysis.continuation import Continuations, Grades, Head, numbers
 from esr.analysis.parts import Parts
+from esr.analysis.subject import Subject
 from esr.config import EvalConfig
 from esr.console import progress
+from esr.errors import UserError
 from esr.models.lm import LM
 from esr.records.base import Estimate
-from esr.records.decay import Decay, DecayPoint, DecaySeries, Recommendation
-from esr.records.problem import Problem
+from esr.records.decay import Decay, DecayPoint, DecaySeries, DecaySettings, Recommendation
 
 Side = Literal["student", "teacher"]
 Subset = Literal["all", "right", "wrong"]
-Protocol = Literal["ours", "paper"]
 
 PAIRS: tuple[tuple[Side, Side], ...] = (("student", "teacher"), ("student", "student"), ("teacher", "student"))
 """Who wrote the prefix, who goes on: decay, control, reverse control."""
@@ -60,29 +60,22 @@ class Measured:
         return self.continued | self.finished
 
 
-def compute(
-    student: LM,
-    teacher: LM,
-    problems: Sequence[Problem],
-    settings: EvalConfig,
-    terminators: tuple[int, ...],
-    lengths: Sequence[int],
-    samples: int,
-    chosen: Mapping[str, Any],
-    names: tuple[dict[str, str], str],
-    kept: Parts,
-) -> Decay:
-    """The record over `problems`; `lengths` are ascending, from 0 on. `chosen` is `choices(...)`, `names` the models and
-    the task. Parts in `kept` are not made again.
-    """
-    lms: dict[Side, LM] = {"student": student, "teacher": teacher}
-    text, stages = chosen["protocol"] == "paper", plan(lengths)
-    before = continuation.done(kept, stages, len(problems), settings.batch_size)
+def compute(subject: Subject, settings: DecaySettings) -> Decay:
+    """The record of the evaluation's problems. Raises `UserError` if a length leaves nothing to continue."""
+    problems, task, how = subject.graded(settings.problems)
+    lengths, text = settings.below(how.max_new_tokens), settings.protocol == "paper"
+    chosen, stages = choices(settings, lengths, how), plan(lengths)
+    student, reference = student_of(subject, settings)
+    lms: dict[Side, LM] = {"student": student, "teacher": subject.teacher}
+    models = {"student": reference, "teacher": subject.config.teacher.model}
+    depends = {**chosen, "models": models, "task": task, "batch": how.batch_size, "ids": [p.id for p in problems]}
+    kept = Parts(subject.directory, "decay", depends)
+    before = continuation.done(kept, stages, len(problems), how.batch_size)
     with progress("Teacher decay", len(stages) * len(problems), "case", before) as advance:
-        work = Continuations(problems, settings, terminators, chosen["seed"], kept, advance)
-        heads = {side: work.heads(writing(side), lm, settings.max_new_tokens, 1) for side, lm in lms.items()}
+        work = Continuations(problems, how, subject.pair.terminators, settings.seed, kept, advance)
+        heads = {side: work.heads(writing(side), lm, how.max_new_tokens, 1) for side, lm in lms.items()}
         tails = {
-            (writer, side, k): work.tails(stage(writer, side, k), lms[side], heads[writer], k, samples, text)
+            (writer, side, k): work.tails(stage(writer, side, k), lms[side], heads[writer], k, settings.samples, text)
             for writer, side in PAIRS
             for k in lengths
         }
@@ -93,7 +86,7 @@ def compute(
             inside = [h for h in heads[writer] if subset == "all" or h.right is (subset == "right")]
             curves[writer, side, subset] = [measured(k, inside, tails[writer, side, k], ids) for k in lengths]
     return Decay(
-        models=names[0], task=names[1], problems=len(problems), settings=dict(chosen), samples=samples,
+        models=models, task=task, problems=len(problems), settings=chosen, samples=settings.samples,
         seconds=continuation.seconds(kept),
         series=[
             DecaySeries(prefix=w, continued_by=c, subset=s, points=points(curve)) for (w, c, s), curve in curves.items()
@@ -102,14 +95,22 @@ def compute(
     )  # fmt: skip
 
 
-def choices(
-    settings: EvalConfig, lengths: Sequence[int], samples: int, protocol: Protocol, seed: int
-) -> dict[str, Any]:
+def student_of(subject: Subject, settings: DecaySettings) -> tuple[LM, str]:
+    """The student that writes, and its reference."""
+    if settings.step is None:
+        return subject.before, subject.references()["student"]
+    if subject.asked != settings.step:
+        raise UserError(f"The student of step {settings.step} is to write; open the subject with that step.")
+    return subject.trained("--step names a checkpoint of a run."), subject.references()["after"]
+
+
+def choices(settings: DecaySettings, lengths: Sequence[int], how: EvalConfig) -> dict[str, Any]:
     """Everything that the numbers depend on besides models and problems, for the record."""
     passed = {"ours": "as token ids", "paper": "as text, without special tokens, tokenised again"}
     return {
-        "protocol": protocol, "prefixes_pass": passed[protocol], "lengths": list(lengths), "samples": samples, "seed": seed,
-        "max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature, "top_p": settings.top_p,
+        "protocol": settings.protocol, "prefixes_pass": passed[settings.protocol], "lengths": list(lengths),
+        "samples": settings.samples, "seed": settings.seed,
+        "max_new_tokens": how.max_new_tokens, "temperature": how.temperature, "top_p": how.top_p,
         "right_and_wrong": "by the writer's full response, of which the prefix is the beginning",
     }  # fmt: skip
 

@@ -6,16 +6,15 @@ Everything is read from run directories; no torch here.
 import time
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 from esr import intervals, tasks
+from esr.analysis.subject import Subject
 from esr.config import Config
 from esr.errors import UserError
-from esr.records.efficiency import Efficiency, EfficiencyRow
-from esr.records.evaluation import Evaluation
-from esr.records.steps import step_of
+from esr.records.efficiency import Efficiency, EfficiencyRow, EfficiencySettings
 from esr.records.study import CurvePoint
+from esr.runs.history import comparable, curve, run_names, training_evaluations
 from esr.runs.rundir import RunDir
 
 PHASES = ("sync", "generate", "score", "train", "step")
@@ -24,8 +23,9 @@ WARM_UP = 1
 """First steps left out of `phases`, if a run has more than three."""
 
 
-def compute(runs: Sequence[RunDir]) -> Efficiency:
-    """The costs of `runs`, in their order; the first is the reference. Raises `UserError` if one has too few steps."""
+def compute(subject: Subject, settings: EfficiencySettings, others: Sequence[RunDir] = ()) -> Efficiency:
+    """The costs of a run, which is the reference, and of others. Raises `UserError` if one has too few steps."""
+    runs = [subject.directory, *others]
     start = time.perf_counter()
     configs = [run.config() for run in runs]
     machines = [run.environment() for run in runs]
@@ -33,7 +33,7 @@ def compute(runs: Sequence[RunDir]) -> Efficiency:
     curves = [curve(run, found) for run, found in zip(runs, evaluations, strict=True)]
     common = comparable(evaluations)
     target = min(max(p.avg.value for p in points) for points in curves) if common and all(curves) else None
-    labels = run_names([run.path for run in runs])
+    labels = run_names(runs)
     rows = [
         row(name, run, config, str(machine.get("device", "")), points, target)
         for name, run, config, machine, points in zip(labels, runs, configs, machines, curves, strict=True)
@@ -43,7 +43,7 @@ def compute(runs: Sequence[RunDir]) -> Efficiency:
     return Efficiency(
         models={"student": configs[0].student.model, "teacher": configs[0].teacher.model},
         task=last.task if last else tasks.describe(configs[0].data), problems=last.problems if last else 0,
-        settings=settings(labels, runs, machines, target_rule(common, all(curves))), seconds=round(time.perf_counter() - start, 2),
+        settings=dependence(labels, runs, machines, target_rule(common, all(curves))), seconds=round(time.perf_counter() - start, 2),
         device=", ".join(dict.fromkeys(devices)), target=target, rows=rows,
     )  # fmt: skip
 
@@ -57,7 +57,7 @@ def target_rule(common: bool, evaluated: bool) -> str:
     return "the lowest of the runs' best evaluations; point estimates, so about as uncertain as the evaluations are"
 
 
-def settings(labels: Sequence[str], runs: Sequence[RunDir], machines: Sequence[Any], target: str) -> dict[str, Any]:
+def dependence(labels: Sequence[str], runs: Sequence[RunDir], machines: Sequence[Any], target: str) -> dict[str, Any]:
     """What the numbers depend on, each run's machine included."""
     return {
         "runs": {name: str(run.path) for name, run in zip(labels, runs, strict=True)},
@@ -66,42 +66,6 @@ def settings(labels: Sequence[str], runs: Sequence[RunDir], machines: Sequence[A
         "target": target,
         "machines": {n: {k: m.get(k) for k in ("device", "cpus", "platform")} for n, m in zip(labels, machines, strict=True)},
     }  # fmt: skip
-
-
-def run_names(paths: Sequence[Path]) -> list[str]:
-    """The directories' names, or their whole paths if two have the same name."""
-    names = [path.resolve().name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
-
-
-def training_evaluations(run: RunDir) -> list[Evaluation]:
-    """The evaluations made while training (`step-NNNNNN`, without a mark of other settings), by step."""
-    return [e for e in run.evaluations() if step_of(e.name) is not None]
-
-
-def conditions(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
-    """What must be equal for two evaluations to be compared: task and settings, but for the seed of sampling."""
-    return evaluation.task, {k: v for k, v in evaluation.settings.items() if k != "seed_sampling"}
-
-
-def comparable(evaluations: Sequence[Sequence[Evaluation]]) -> bool:
-    """Whether all evaluations of all runs have the same task and settings."""
-    found = [conditions(e) for run in evaluations for e in run]
-    return all(f == found[0] for f in found)
-
-
-def curve(run: RunDir, evaluations: Sequence[Evaluation]) -> list[CurvePoint]:
-    """Accuracy by training seconds (`time/step`, evaluations left out) and generated tokens, both summed up to the step."""
-    rows = run.metrics()
-    points = []
-    for e in evaluations:
-        step = step_of(e.name) or 0
-        done = [r for r in rows if r["step"] <= step]
-        if len(done) == step:
-            seconds = sum(r["time/step"] for r in done)
-            tokens = sum(r["tokens/generated"] for r in done)
-            points.append(CurvePoint(step=step, seconds=seconds, tokens=int(tokens), avg=e.avg))
-    return points
 
 
 def seconds_to_reach(points: Sequence[CurvePoint], target: float) -> float | None:

@@ -6,22 +6,23 @@ From the samples of evaluations where a run has them (no torch then), else from 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from esr import intervals
-from esr.analysis.efficiency import conditions, run_names
+from esr.analysis.subject import Subject
+from esr.config import EvalConfig
+from esr.console import progress
 from esr.errors import UserError
 from esr.records import steps
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation, Sample, label
-from esr.records.lengths import LengthRow, Lengths
+from esr.records.lengths import LengthRow, Lengths, LengthsSettings
+from esr.runs.history import conditions, run_names
 from esr.runs.rundir import RunDir
 
 if TYPE_CHECKING:
-    from esr.analysis.subject import Subject
     from esr.models.lm import LM
 
 RESAMPLES = 1000
@@ -40,7 +41,20 @@ class Responses:
     finished: list[list[bool]]
 
 
-def compute(
+def compute(subject: Subject, settings: LengthsSettings, others: Sequence[RunDir] = ()) -> Lengths:
+    """Lengths in the evaluations of a run that compare with its last one (or that of the step asked for); without such an
+    evaluation, of responses sampled now.
+
+    Raises `UserError` for fewer than two problems, and for another run that has no evaluation to compare.
+    """
+    run = subject.directory
+    last = student_evaluation(run, subject.asked) if run.exists() else None
+    if last is None:
+        return from_models(subject, settings, others)
+    return from_evaluations(run, last, others)
+
+
+def record(
     models: Sequence[Responses], references: dict[str, str], task: str, max_new_tokens: int, settings: dict[str, Any],
     start: float,
 ) -> Lengths:  # fmt: skip
@@ -117,7 +131,7 @@ def step_of(evaluation: Evaluation) -> int:
     return steps.step_of(evaluation.name.partition("@")[0]) or 0
 
 
-def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> Lengths:
+def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[RunDir]) -> Lengths:
     """Lengths in the evaluations of `run` that compare with `last`, and in the last one of each other run.
 
     Raises `UserError` if another run has none with that task and settings.
@@ -128,14 +142,13 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> L
     alike = sorted(alike, key=lambda e: (e.name.startswith("teacher"), e.name))
     alike = list({label(e.name): e for e in reversed(alike)}.values())[::-1]
     models = [of_samples(label(e.name), run.responses(e.name)) for e in alike]
-    names = run_names([run.path, *others])[1:]
+    names = run_names([run, *others])[1:]
     used = {m.model: e.name for m, e in zip(models, alike, strict=True)}
-    for name, path in zip(names, others, strict=True):
-        other = RunDir(path)
+    for name, other in zip(names, others, strict=True):
         found = student_evaluation(other, None, like=last)
         if found is None:
             raise UserError(
-                f"{path} has no evaluation with the task and settings of {last.name} in {run.path}; make one with `esr eval`."
+                f"{other.path} has no evaluation with the task and settings of {last.name} in {run.path}; make one with `esr eval`."
             )
         models.append(of_samples(name, other.responses(found.name)))
         used[name] = str(other.evaluation_file(found.name).with_suffix(""))
@@ -144,38 +157,39 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[Path]) -> L
     if step_of(last):
         references["after"] = f"{run.path} {label(last.name)}"
     settings = {"from": "evaluations", "evaluations": used, "eval": last.settings}
-    return compute(models, references, last.task, int(last.settings["max_new_tokens"]), settings, start)
+    return record(models, references, last.task, int(last.settings["max_new_tokens"]), settings, start)
 
 
-def from_models(subject: "Subject", others: Sequence[Path], count: int, seed: int) -> Lengths:
-    """Lengths of responses sampled now: `count` held-out problems, one response each, sampled as in an evaluation."""
-    from esr.analysis.profile import respond
-    from esr.analysis.subject import held_out, other_runs
-    from esr.config import EvalConfig
-    from esr.console import progress
+def from_models(subject: Subject, settings: LengthsSettings, others: Sequence[RunDir]) -> Lengths:
+    """Lengths of responses sampled now, one to each held-out problem, as in an evaluation."""
+    from esr.analysis.others import other_students
+    from esr.analysis.responses import batches
     from esr.sampling.sampler import Sampler
 
     start = time.perf_counter()
-    config = subject.config
-    problems, source = held_out(config, count)
-    how = config.eval or EvalConfig(source=config.data.source)
+    problems, task = subject.held_out(settings.problems)
+    how = subject.config.eval or EvalConfig(source=subject.config.data.source)
     sampler = Sampler(how.max_new_tokens, subject.pair.terminators, how.temperature, how.top_p)
 
     loads: list[tuple[str, Callable[[], LM]]] = [("before", lambda: subject.before)]
     if (after := subject.after) is not None:
         loads.append((f"step {subject.step}", lambda: after))
     loads.append(("teacher", lambda: subject.teacher))
-    loads += [(other.name, other.load) for other in other_runs(subject, others)]
+    loads += [(other.name, other.load) for other in other_students(subject, others)]
     models = []
     for name, load in loads:
         lm, tokens, finished = load(), [], []
         with progress(f"Responses of {name}", len(problems), "problem") as advance:
-            for i in range(0, len(problems), how.batch_size):
-                batch = problems[i : i + how.batch_size]
-                rollout = respond(lm, batch, sampler, seed)
+            for batch, rollout in batches(lm, problems, sampler, settings.seed, how.batch_size):
                 tokens += [[t] for t in rollout.lengths.tolist()]
                 finished += [[f] for f in rollout.finished.tolist()]
                 advance(len(batch))
         models.append(Responses(name, tokens, finished))
-    settings = {"from": "sampled", "seed": seed, "temperature": how.temperature, "top_p": how.top_p, "samples": 1}
-    return compute(models, subject.models, source, how.max_new_tokens, settings, start)
+    chosen = {
+        "from": "sampled",
+        "seed": settings.seed,
+        "temperature": how.temperature,
+        "top_p": how.top_p,
+        "samples": 1,
+    }
+    return record(models, subject.references(), task, how.max_new_tokens, chosen, start)

@@ -1,22 +1,14 @@
-"""Finished parts of a long analysis, kept until it is whole."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Finished parts of a long analysis, kept until its record is."""
 
 from esr.runs.files import dumps, read_lines
 from esr.runs.rundir import RunDir
 
 
-@contextmanager
-def parts(directory: RunDir, name: str, settings: dict[str, object]) -> Iterator["Parts"]:
-    """Finished parts of a long analysis, kept in `analysis/.NAME.parts.jsonl` until it is whole; other settings start anew."""
-    kept = Parts(directory, name, settings)
-    yield kept
-    kept.file.unlink(missing_ok=True)
-
-
 class Parts:
-    """A small append-only store: one JSON value for each key, written as soon as it is known."""
+    """A small append-only store, `analysis/.NAME.parts.jsonl`: one JSON value for each key, written as soon as it is known.
+
+    Other settings than those it was begun with start it anew.
+    """
 
     def __init__(self, directory: RunDir, name: str, settings: dict[str, object]):
         self.directory = directory
@@ -37,3 +29,8 @@ class Parts:
         """Keep a part."""
         self.done[key] = value
         self.directory.append(self.file, {"key": key, "value": value})
+
+
+def discard(directory: RunDir, name: str) -> None:
+    """Forget the parts of an analysis whose record is kept."""
+    directory.parts_file(name).unlink(missing_ok=True)

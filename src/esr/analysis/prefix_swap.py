@@ -13,11 +13,12 @@ from esr import intervals
 from esr.analysis import continuation
 from esr.analysis.continuation import Continuations, Grades, Head, numbers
 from esr.analysis.parts import Parts
+from esr.analysis.subject import Subject
 from esr.config import EvalConfig
 from esr.console import progress
 from esr.errors import UserError
 from esr.models.lm import LM
-from esr.records.prefix_swap import PrefixSwap, SwapCondition
+from esr.records.prefix_swap import PrefixSwap, PrefixSwapSettings, SwapCondition
 from esr.records.problem import Problem
 
 Student = Literal["before", "after"]
@@ -27,27 +28,21 @@ CONDITIONS: tuple[tuple[Student, Student], ...] = (
 """Who writes the prefix, who the tail."""
 
 
-def compute(
-    before: LM,
-    after: LM,
-    problems: Sequence[Problem],
-    settings: EvalConfig,
-    terminators: tuple[int, ...],
-    n: int,
-    samples: int,
-    chosen: Mapping[str, Any],
-    names: tuple[dict[str, str], str],
-    kept: Parts,
-) -> PrefixSwap:
-    """The record over `problems`, prefixes of `n` tokens. `chosen` is `choices(...)`, `names` the models and the task.
-    Parts in `kept` are not made again.
-    """
-    lms: dict[Student, LM] = {"before": before, "after": after}
+def compute(subject: Subject, settings: PrefixSwapSettings) -> PrefixSwap:
+    """The record of the evaluation's problems. Raises `UserError` if the student was not trained, or no tail fits."""
+    problems, task, how = subject.graded(settings.problems)
+    n = settings.n or subject.n
+    chosen = choices(settings, n, how)
+    after = subject.trained("the prefix swap needs one that was trained.")
+    lms: dict[Student, LM] = {"before": subject.before, "after": after}
     stages = [writing(side) for side in lms] + [stage(*condition) for condition in CONDITIONS]
-    done = continuation.done(kept, stages, len(problems), settings.batch_size)
+    models = subject.references("student", "after")
+    depends = {**chosen, "models": models, "task": task, "batch": how.batch_size, "ids": [p.id for p in problems]}
+    kept = Parts(subject.directory, "prefix-swap", depends)
+    done = continuation.done(kept, stages, len(problems), how.batch_size)
     with progress("Prefix swap", len(stages) * len(problems), "case", done) as advance:
-        work = Continuations(problems, settings, terminators, chosen["seed"], kept, advance)
-        heads = {side: work.heads(writing(side), lm, n, samples) for side, lm in lms.items()}
+        work = Continuations(problems, how, subject.pair.terminators, settings.seed, kept, advance)
+        heads = {side: work.heads(writing(side), lm, n, settings.samples) for side, lm in lms.items()}
         graded = {
             (prefix, tail): merged(
                 heads[prefix], work.tails(stage(prefix, tail), lms[tail], heads[prefix], n, 1), problems
@@ -55,23 +50,23 @@ def compute(
             for prefix, tail in CONDITIONS
         }
     return PrefixSwap(
-        models=names[0], task=names[1], problems=len(problems), settings=dict(chosen), n=n, samples=samples,
+        models=models, task=task, problems=len(problems), settings=chosen, n=n, samples=settings.samples,
         seconds=continuation.seconds(kept),
         finished={side: sum(head.ended(n) for head in found) for side, found in heads.items()},
         conditions=conditions(graded), share_in_prefix=share(graded),
     )  # fmt: skip
 
 
-def choices(settings: EvalConfig, n: int, samples: int, seed: int) -> dict[str, Any]:
+def choices(settings: PrefixSwapSettings, n: int, how: EvalConfig) -> dict[str, Any]:
     """Everything that the numbers depend on besides models and problems. Raises `UserError` if no tail fits."""
-    if n >= settings.max_new_tokens:
+    if n >= how.max_new_tokens:
         raise UserError(
-            f"The prefix has {n} tokens and eval.max_new_tokens is {settings.max_new_tokens}, so there is no room for a "
-            "tail; choose a smaller --n."
+            f"The prefix has {n} tokens and eval.max_new_tokens is {how.max_new_tokens}, so there is no room for a tail; "
+            "choose a smaller --n."
         )
     return {
-        "n": n, "samples": samples, "seed": seed, "max_new_tokens": settings.max_new_tokens,
-        "temperature": settings.temperature, "top_p": settings.top_p,
+        "n": n, "samples": settings.samples, "seed": settings.seed, "max_new_tokens": how.max_new_tokens,
+        "temperature": how.temperature, "top_p": how.top_p,
     }  # fmt: skip
 
 

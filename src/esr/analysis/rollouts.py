@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from esr import grading, prompts
-from esr.analysis.distributions import batches, choices, chunks, rank, token_text
+from esr.analysis.responses import batches, choices, chunks, rank, token_text, training_sampler
 from esr.analysis.subject import Subject
 from esr.console import Advance, progress
 from esr.method.divergence import entropy, reverse_kl
@@ -19,7 +19,7 @@ from esr.method.events import EventSpace
 from esr.method.tensors import Rollout
 from esr.models.lm import LM
 from esr.records.problem import Problem
-from esr.records.rollouts import Rollouts, RolloutView, TokenView
+from esr.records.rollouts import Rollouts, RolloutsSettings, RolloutView, TokenView
 from esr.sampling.sampler import Sampler
 
 TOP = 5
@@ -42,13 +42,12 @@ class Written:
     right: bool | None
 
 
-def compute(
-    subject: Subject, problems: Sequence[Problem], source: str, count: int, sampler: Sampler, seed: int
-) -> Rollouts:
-    """Views of the responses to `count` of `problems`, right and wrong ones of the untrained student in turn."""
-    start = time.perf_counter()
-    events = subject.events
-    asked = min(count, len(problems))
+def compute(subject: Subject, settings: RolloutsSettings) -> Rollouts:
+    """Views of the responses to some of the evaluation's problems, right and wrong ones of the untrained student in turn."""
+    start, seed = time.perf_counter(), settings.seed
+    problems, task, _ = subject.graded(CHOOSE_FROM * settings.count)
+    sampler, events = training_sampler(subject, settings.max_new_tokens), subject.events
+    asked = min(settings.count, len(problems))
     after: Sequence[Written | None] = [None] * asked
     with progress("Rollouts", len(problems) + (asked if subject.after else 0), "response") as advance:
         before = write(subject.before, problems, sampler, seed, advance)
@@ -68,9 +67,9 @@ def compute(
             shown += 1
             advance()
     return Rollouts(
-        models=subject.models, task=source, problems=shown, rollouts=views, seconds=round(time.perf_counter() - start, 1),
+        models=subject.references(), task=task, problems=shown, rollouts=views, seconds=round(time.perf_counter() - start, 1),
         settings={
-            **choices(subject, sampler, seed), "chosen_from": len(problems), "asked_for": count,
+            **choices(subject, sampler, seed), "chosen_from": len(problems), "asked_for": settings.count,
             "chosen": "right and wrong responses of the untrained student in turn, so their proportion tells nothing",
             "largest_file": LARGEST, "top": TOP, "least_probability": LEAST,
         },

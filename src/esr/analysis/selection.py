@@ -15,18 +15,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from esr import intervals
-from esr.analysis.distributions import batches, choices, token_text
-from esr.analysis.profile import score
+from esr.analysis.responses import batches, choices, score, token_text, training_sampler
 from esr.analysis.subject import Subject
 from esr.config import SelectionKind
 from esr.console import progress
 from esr.errors import UserError
 from esr.method import selection
 from esr.records.base import Estimate
-from esr.records.problem import Problem
-from esr.records.selection import Selected, SelectionShares, TokenCount
+from esr.records.selection import Selected, SelectionSettings, SelectionShares, TokenCount
 from esr.sampling.noise import Noise
-from esr.sampling.sampler import Sampler
 
 KINDS = tuple(kind for kind in get_args(SelectionKind) if kind != "all")
 TOKENS = 12
@@ -49,17 +46,18 @@ class Response:
     """(T,) bool of each selection."""
 
 
-def compute(
-    subject: Subject, problems: Sequence[Problem], source: str, k: int, sampler: Sampler, seed: int
-) -> SelectionShares:
-    """Selections of K positions of the untrained student's responses, one to each problem."""
-    if k >= sampler.max_new_tokens:
+def compute(subject: Subject, settings: SelectionSettings) -> SelectionShares:
+    """Selections of K positions of the untrained student's responses, one to each prompt. Raises `UserError` for a K that
+    keeps everything.
+    """
+    start, seed, k = time.perf_counter(), settings.seed, settings.k or subject.n
+    if k >= settings.max_new_tokens:
         raise UserError(
-            f"K = {k} keeps all of a response of at most {sampler.max_new_tokens} tokens; choose a smaller --k."
+            f"K = {k} keeps all of a response of at most {settings.max_new_tokens} tokens; choose a smaller --k."
         )
-    start = time.perf_counter()
+    problems, task = subject.held_out(settings.problems)
+    sampler, events = training_sampler(subject, settings.max_new_tokens), subject.events
     responses: list[Response] = []
-    events = subject.events
     with progress("Selection", len(problems), "problem") as advance:
         for batch, rollout in batches(subject.before, problems, sampler, seed):
             scored = score(subject.before, subject.teacher, batch, rollout, events)
@@ -72,7 +70,7 @@ def compute(
             advance(len(batch))
     example = next((r for r in responses if len(r.tokens) > k), responses[0])
     return SelectionShares(
-        models=subject.models, task=source, problems=len(problems), max_new_tokens=sampler.max_new_tokens,
+        models=subject.references(), task=task, problems=len(problems), max_new_tokens=sampler.max_new_tokens,
         settings={
             "k": k, **choices(subject, sampler, seed), "seed_random": seed + 1, "kl": "reverse, exact, nats",
             "responses_longer_than_k": sum(len(r.tokens) > k for r in responses),

@@ -8,45 +8,23 @@ KL, or whose tenth it took; the defaults are each model's own responses, reverse
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from esr import intervals
 from esr.analysis.bimodal import LEAST_SECOND, LEAST_TWO, Bimodal, positions
-from esr.analysis.distributions import batches, choices, chunks, rank
-from esr.analysis.subject import Other, Subject
+from esr.analysis.others import Other, other_students
+from esr.analysis.responses import Batch, batches, choices, chunks, rank, training_sampler
+from esr.analysis.subject import Subject
 from esr.console import Advance, progress
-from esr.errors import UserError
 from esr.method import divergence
 from esr.method.divergence import Divergence
 from esr.method.events import EventSpace
-from esr.method.tensors import Rollout
 from esr.models.lm import LM
 from esr.records.base import Estimate
-from esr.records.problem import Problem
-from esr.records.submode import SubMode, SubModeRow
-from esr.sampling.sampler import Sampler
-
-Direction = Literal["reverse_kl", "forward_kl"]
-Batch = tuple[Sequence[Problem], Rollout]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which positions are looked at."""
-
-    trajectories: Literal["own", "shared"] = "own"
-    decile: Literal["per-model", "shared"] = "per-model"
-    divergence: Direction = "reverse_kl"
-
-    def check(self) -> None:
-        """Raises `UserError` for a choice that makes no sense."""
-        if self.decile == "shared" and self.trajectories == "own":
-            raise UserError(
-                "Shared positions need shared responses: add --trajectories shared, or leave out --decile shared."
-            )
+from esr.records.submode import SubMode, SubModeRow, SubModeSettings
+from esr.runs.rundir import RunDir
 
 
 @dataclass
@@ -74,43 +52,36 @@ class Commitment:
         self.response.append(response.cpu())
 
 
-def compute(
-    subject: Subject,
-    others: Sequence[Other],
-    problems: Sequence[Problem],
-    source: str,
-    sampler: Sampler,
-    seed: int,
-    choice: Choice,
-) -> SubMode:
-    """Rows for the untrained student, the trained one, the others and the teacher."""
-    choice.check()
-    start = time.perf_counter()
-    events = subject.events
-    measure = getattr(divergence, choice.divergence)
+def compute(subject: Subject, settings: SubModeSettings, others: Sequence[RunDir] = ()) -> SubMode:
+    """Rows for the untrained student, the trained one, those of other runs of the pair, and the teacher."""
+    start, seed = time.perf_counter(), settings.seed
+    students = other_students(subject, others)
+    problems, task = subject.held_out(settings.problems)
+    sampler, events = training_sampler(subject, settings.max_new_tokens), subject.events
+    measure = getattr(divergence, settings.divergence)
     shared: list[Batch] = []
     bimodal = Bimodal(subject.before.tokenizer)
-    with progress("Sub-mode", len(problems) * (1 + (subject.after is not None) + len(others)), "response") as advance:
+    with progress("Sub-mode", len(problems) * (1 + (subject.after is not None) + len(students)), "response") as advance:
         own = keeping(batches(subject.before, problems, sampler, seed), shared)
         before = measured(subject.before, subject.teacher, own, events, measure, advance, bimodal)
         top = decile(torch.cat(before.divergence))
         rows = [row("before", before, top)]
-        for name, lm in _trained(subject, others):
-            responses = shared if choice.trajectories == "shared" else batches(lm, problems, sampler, seed)
+        for name, lm in _trained(subject, students):
+            responses = shared if settings.trajectories == "shared" else batches(lm, problems, sampler, seed)
             model = measured(lm, subject.teacher, responses, events, measure, advance)
-            rows.append(row(name, model, top if choice.decile == "shared" else decile(torch.cat(model.divergence))))
+            rows.append(row(name, model, top if settings.decile == "shared" else decile(torch.cat(model.divergence))))
     rows.append(teacher_row(before, top))
     found = positions(bimodal, shared, subject.after, events)
     return SubMode(
-        models=subject.models, task=source, problems=len(problems),
+        models=subject.references(), task=task, problems=len(problems),
         settings={
-            **choices(subject, sampler, seed), "with": {other.name: other.reference for other in others},
+            **choices(subject, sampler, seed), "with": {other.name: other.reference for other in students},
             "decile": "the tenth of all positions, pooled over responses, with the largest divergence (rounded up)",
             "source": "the paper does not say whose responses, which KL and whose decile it took; defaults: own, reverse_kl, per-model",
             "intervals": "ratio of sums over responses, clustered by response",
             "bimodal": f"the teacher's second choice has p >= {LEAST_SECOND:g}, its first two together p >= {LEAST_TWO:g}",
         },
-        trajectories=choice.trajectories, decile=choice.decile, divergence=choice.divergence, rows=rows, bimodal=found,
+        trajectories=settings.trajectories, decile=settings.decile, divergence=settings.divergence, rows=rows, bimodal=found,
         bimodal_share=bimodal.share, seconds=round(time.perf_counter() - start, 1),
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from esr.analysis import ANALYSES
 from esr.cli import show
 from esr.console import say
 from esr.errors import UserError
@@ -38,11 +39,11 @@ def demo(
     record = study_record(plan.name)
     report = record.with_name("report.html")
     todo = [] if all(map(work.finished, (run.directory for run in plan.runs))) else [["study", str(file)]]
-    for name in ("decay", "profile", "selection", "submode", "rollouts", "lengths", "efficiency", "prefix-swap"):
-        beside = ["--with", str(full)] if name in ("submode", "lengths", "efficiency") else []
-        quick = [] if name in ("lengths", "efficiency") else ["--quick"]
-        if not runs[0].analysis_file(name).exists():
-            todo.append(["analyze", name, str(esr), *beside, *quick])
+    for row in ANALYSES.values():
+        beside = ["--with", str(full)] if row.beside else []
+        quick = ["--quick"] if row.settings.QUICK else []
+        if not runs[0].analysis_file(row.name).exists():
+            todo.append(["analyze", row.name, str(esr), *beside, *quick])
     if todo or not report.exists():
         todo.append(["report", str(record.parent), str(esr), str(full), "-o", str(report)])
     for number, command in enumerate(todo, 1):

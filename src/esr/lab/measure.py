@@ -48,7 +48,7 @@ def measure(folder: Path, *, count: int, seed: int = 0) -> Scores:
     ends = terminators.of_model(tokenizer, config)
     lm = load_model(config, torch.device("cpu"), ends)
     problems = tasks.load(settings, "eval", need_answer=True)
-    return score(evaluate.respond(lm, problems, settings, ends, seed, f"Measuring {folder.name}"))
+    return score(evaluate.graded_responses(lm, problems, settings, ends, seed, f"Measuring {folder.name}"))
 
 
 def score(samples: list[Sample]) -> Scores:

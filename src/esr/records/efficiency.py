@@ -4,7 +4,12 @@ from typing import Literal
 
 from esr.records.base import Estimate, Record
 from esr.records.finding import Finding
+from esr.records.settings import Settings
 from esr.records.study import CurvePoint
+
+
+class EfficiencySettings(Settings):
+    """Nothing to choose: everything is read from the runs."""
 
 
 class EfficiencyRow(Record):

@@ -2,8 +2,22 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from esr.records.base import Estimate, Record
 from esr.records.finding import Finding
+from esr.records.settings import Settings
+
+
+class LengthsSettings(Settings):
+    """What is sampled where a run has no evaluations to take the lengths from."""
+
+    problems: int = Field(64, ge=2)
+    """Held-out prompts, if responses have to be sampled."""
+    seed: int = 1
+    """Seed of those responses."""
+
+    QUICK = {"problems": 24}
 
 
 class LengthRow(Record):

@@ -2,8 +2,26 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from esr.records.base import Estimate, Record
 from esr.records.finding import Finding
+from esr.records.settings import Settings
+
+
+class PrefixSwapSettings(Settings):
+    """Problems, responses and the place of the swap."""
+
+    problems: int = Field(200, ge=2)
+    """Problems, from those of the evaluation."""
+    samples: int = Field(4, ge=1)
+    """Responses to each problem."""
+    n: int | None = Field(None, ge=1)
+    """Tokens of the prefix; default: the run's N."""
+    seed: int = 1
+    """Seed of the responses."""
+
+    QUICK = {"problems": 40, "samples": 2}
 
 
 class SwapCondition(Record):

@@ -1,8 +1,32 @@
 """Divergence by position, before and after training: `analysis/profile.json`."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from esr.records.base import FORMAT_VERSION, Estimate, Record
+from pydantic import Field
+
+from esr.records.base import Estimate, Record
+from esr.records.finding import Finding
+from esr.records.settings import Settings
+
+
+class ProfileSettings(Settings):
+    """Responses of the profile, and how it is read."""
+
+    problems: int = Field(64, ge=2)
+    """Held-out prompts."""
+    protocol: Literal["ours", "paper"] = "ours"
+    """`paper`: own responses at temperature 0.7, log-probability gaps of sampled tokens."""
+    max_new_tokens: int = Field(640, ge=1)
+    """Length cap of the responses."""
+    seed: int = 1
+    """Seed of the responses."""
+
+    QUICK = {"problems": 24}
+    PAPER = {"max_new_tokens": 1024}
+    """Length cap of the authors' `kl_analysis_v3.py`."""
+
+    def variant(self) -> str:
+        return "-paper" if self.protocol == "paper" else ""
 
 
 class PositionBin(Record):
@@ -38,10 +62,14 @@ class Curve(Record):
     bins: list[PositionBin]
 
 
-class Profile(Record):
+class Profile(Finding):
     """Divergence by position before and, if the student was trained, after training: `analysis/profile.json`."""
 
-    format_version: int = FORMAT_VERSION
+    models: dict[str, str] = {}
+    """Empty in older records; likewise the next two."""
+    task: str = ""
+    """The same as `prompts`."""
+    settings: dict[str, Any] = {}
     kind: Literal["profile"] = "profile"
     protocol: Literal["ours", "paper"] = "ours"
     """`ours`: sampled as in training, common and own responses. `paper`: own responses at temperature 0.7, top-p 1, to
@@ -50,7 +78,6 @@ class Profile(Record):
     """0: the student is untrained, and there is one curve."""
     trained_window: int
     """N of the run."""
-    problems: int
     prompts: str
     """Where the held-out prompts come from."""
     max_new_tokens: int
@@ -67,4 +94,3 @@ class Profile(Record):
 
     The authors' go/no-go heuristic, drawn from three pairs: 2.8 and 2.5 worked, 1.15 did not. None if nothing is later.
     """
-    seconds: float

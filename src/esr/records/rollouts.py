@@ -2,8 +2,24 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from esr.records.base import Record
 from esr.records.finding import Finding
+from esr.records.settings import Settings
+
+
+class RolloutsSettings(Settings):
+    """Which responses are kept to be read."""
+
+    count: int = Field(12, ge=1)
+    """Problems to show."""
+    max_new_tokens: int = Field(640, ge=1)
+    """Length cap of the responses."""
+    seed: int = 1
+    """Seed of the responses."""
+
+    QUICK = {"count": 6}
 
 
 class TokenView(Record):

@@ -2,8 +2,26 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from esr.records.base import Estimate, Record
 from esr.records.finding import Finding
+from esr.records.settings import Settings
+
+
+class SelectionSettings(Settings):
+    """Responses, and how many positions of each a selection keeps."""
+
+    problems: int = Field(96, ge=2)
+    """Held-out prompts."""
+    k: int | None = Field(None, ge=1)
+    """Positions kept of each response; default: the run's N."""
+    max_new_tokens: int = Field(640, ge=2)
+    """Length cap of the responses."""
+    seed: int = 1
+    """Seed of the responses."""
+
+    QUICK = {"problems": 24}
 
 
 class TokenCount(Record):

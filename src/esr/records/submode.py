@@ -1,9 +1,39 @@
 """Commitment to a secondary mode of the teacher: `analysis/submode.json`."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
 
 from esr.records.base import Estimate, Record
 from esr.records.finding import Finding
+from esr.records.settings import Settings
+
+
+class SubModeSettings(Settings):
+    """Responses, and which of their positions are looked at."""
+
+    problems: int = Field(96, ge=2)
+    """Held-out prompts."""
+    trajectories: Literal["own", "shared"] = "own"
+    """Each model on its own responses, or all on the untrained student's."""
+    decile: Literal["per-model", "shared"] = "per-model"
+    """Each model's own tenth of positions, or the untrained student's for all."""
+    divergence: Literal["reverse_kl", "forward_kl"] = "reverse_kl"
+    """What the tenth is chosen by."""
+    max_new_tokens: int = Field(640, ge=1)
+    """Length cap of the responses."""
+    seed: int = 1
+    """Seed of the responses."""
+
+    QUICK = {"problems": 24}
+
+    @model_validator(mode="after")
+    def _shared_positions_are_of_shared_responses(self) -> Self:
+        if self.decile == "shared" and self.trajectories == "own":
+            raise ValueError(
+                "Shared positions need shared responses: add --trajectories shared, or leave out --decile shared"
+            )
+        return self
 
 
 class SubModeRow(Record):

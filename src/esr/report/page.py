@@ -4,32 +4,22 @@ import base64
 import hashlib
 from dataclasses import replace
 from functools import cache
-from importlib import resources
+from importlib import import_module, resources
+from types import ModuleType
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from esr import __version__
+from esr.analysis import ANALYSES
 from esr.report.format import json_block
 from esr.report.section import Section
-from esr.report.sections import (
-    decay,
-    efficiency,
-    how,
-    profile,
-    provenance,
-    results,
-    rollouts,
-    selection,
-    submode,
-    summary,
-    sweep,
-)
+from esr.report.sections import how, provenance, summary, sweep
 from esr.report.sources import Data, Found, Run
 
-SECTIONS = (summary, decay, how, sweep, profile, submode, selection, results, efficiency, rollouts, provenance)
-"""In the order of the page."""
+BEHIND = {"decay": (how, sweep)}
+"""Sections that show no analysis, behind the one that they go on from."""
 LARGEST = 2_000_000
 """Bytes; rollouts are left out until the page is smaller."""
 
@@ -46,7 +36,16 @@ def render(data: Data, refresh: int | None = None) -> str:
 
 def sections(data: Data) -> list[Section]:
     """All sections, those without data included."""
-    return [module.view(data) for module in SECTIONS]
+    return [module.view(data) for module in order()]
+
+
+@cache
+def order() -> tuple[ModuleType, ...]:
+    """The modules of all sections: the summary, those of the analyses in the order of their table, where all comes from."""
+    modules: list[ModuleType] = [summary]
+    for name in dict.fromkeys(row.section for row in ANALYSES.values()):
+        modules += [import_module(f"esr.report.sections.{name}"), *BEHIND.get(name, ())]
+    return (*modules, provenance)
 
 
 @cache

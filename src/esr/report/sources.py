@@ -8,18 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from esr.analysis import ANALYSES
 from esr.config import Config
 from esr.errors import UserError
-from esr.records.base import Record
 from esr.records.evaluation import Evaluation, Sample, label
-from esr.records.kinds import KINDS
-from esr.records.profile import Profile
+from esr.records.finding import Finding
 from esr.records.steps import BEFORE, step_name
 from esr.records.study import Study
 from esr.runs.files import read_json, read_lines, read_record
 from esr.runs.rundir import RunDir
-
-RECORDS: dict[str, type[Record]] = {**KINDS, "profile": Profile}
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
         trouble.append(str(error))
         return None
     evaluations = _records(directory.evaluation_files(), name, lambda raw: Evaluation, trouble)
-    analyses = _records(directory.analysis_files(), name, lambda raw: RECORDS.get(raw.get("kind", "")), trouble)
+    analyses = _records(directory.analysis_files(), name, _finding, trouble)
     try:
         environment = directory.environment()
     except UserError as error:
@@ -172,6 +169,12 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
         analyses={_kind(f.record): f for f in analyses}, complete=bool(metrics) and directory.complete(config),
         last="" if last is None else step_name(last),
     )  # fmt: skip
+
+
+def _finding(raw: dict[str, Any]) -> type[Finding] | None:
+    """The class of an analysis's record; None if this version knows no such analysis."""
+    row = ANALYSES.get(raw.get("kind", ""))
+    return row.record if row else None
 
 
 def _kind(record: Any) -> str:

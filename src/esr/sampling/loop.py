@@ -23,9 +23,9 @@ def sample(
 ) -> Rollout:
     """Sample responses to (B, P) prompts; `len(noise)` must be a multiple of B: several samples share one prefill.
 
-    Returns a `Rollout` on the model's device, rows in the order of `noise`. To continue from a prefix, append it to the
-    prompts first (`esr.prompts.append`). Finished sequences leave the batch and cost nothing. `progress` is told
-    at each token how many sequences are still being written. Inside `esr.decoding.decoding(lm)` it gives the same, faster.
+    Returns a `Rollout` on the model's device, rows in the order of `noise`. To continue from a prefix, put it behind
+    the prompt first. Finished sequences leave the batch and cost nothing. `progress` is told at each token how many
+    sequences are still being written. Inside `sampling.packed.decoding(lm)` it gives the same, faster.
     """
     with torch.no_grad(), lm.running():
         return _sample(lm, prompts.to(lm.device), sampler, noise, progress or (lambda n: None))

@@ -1,13 +1,13 @@
 """The record of a study from its run directories: pooled accuracies, paired differences, marks by stated rules, costs."""
 
 from esr import intervals
-from esr.analysis.efficiency import curve, training_evaluations
 from esr.errors import UserError
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation, Sample, grades
 from esr.records.steps import BEFORE, step_name
 from esr.records.study import NOT_RUN, Arm, ArmSeed, Study
 from esr.runs.environment import environment
+from esr.runs.history import curve, training_evaluations
 from esr.runs.rundir import RunDir, flatten
 from esr.study import work
 from esr.study.plan import Plan, PlannedRun

@@ -1,83 +1,12 @@
-"""`esr analyze decay`."""
+"""What `esr analyze decay` prints."""
 
-from typing import Annotated, Literal
-
-import typer
 from rich.table import Table
 
 from esr.cli import show
-from esr.cli.analyze.options import Json, Problems, Quick, Seed, Target, Task, Teacher, finish
-from esr.errors import UserError
 from esr.records.decay import Decay, DecaySeries, Recommendation
 
-LENGTHS = {"full": (0, 10, 25, 50, 100, 200, 300), "quick": (0, 10, 25, 50, 100), "paper": (0, 100, 200, 300)}
 
-
-def decay(
-    target: Target,
-    teacher: Teacher = None,
-    task: Task = None,
-    step: Annotated[
-        int | None, typer.Option(help="Let the student of this checkpoint write; default: the untrained one.")
-    ] = None,
-    problems: Problems = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="Continuations of each prefix; default: 4, quick: 2.")
-    ] = None,
-    lengths: Annotated[
-        str | None, typer.Option(help="Prefix lengths in tokens; default: 0,10,25,50,100,200,300.")
-    ] = None,
-    protocol: Annotated[
-        Literal["ours", "paper"],
-        typer.Option(help="`paper`: prefixes pass as text, finished ones count as they are."),
-    ] = "ours",
-    seed: Seed = 1,
-    quick: Quick = False,
-    json: Json = False,
-) -> None:
-    """Accuracy when the teacher continues the student's first k tokens, and the N that follows (200 problems; quick: 40).
-
-    Example: `esr analyze decay runs/smollm2 --lengths 25,50,100 --problems 100`
-    """
-    from esr.analysis import decay as analysis
-    from esr.analysis.parts import parts
-    from esr.analysis.subject import graded, open_subject
-
-    subject = open_subject(target, teacher, task, step, needs="eval")
-    tasks, source, settings = graded(subject.config, problems or (40 if quick else 200))
-    measured = chosen_lengths(lengths, protocol, quick, settings.max_new_tokens)
-    samples = samples or (2 if quick else 4)
-    chosen = analysis.choices(settings, measured, samples, protocol, seed)
-    models = {role: name for role, name in subject.models.items() if role != "after"}
-    student = subject.before
-    if step is not None:
-        student = subject.trained("--step names a checkpoint of a run.")
-        models["student"] = subject.models["after"]
-    depends = {**chosen, "models": models, "task": source, "batch": settings.batch_size, "ids": [p.id for p in tasks]}
-    with parts(subject.directory, "decay", depends) as kept:
-        record = analysis.compute(
-            student, subject.teacher, tasks, settings, subject.pair.terminators, measured, samples, chosen,
-            (models, source), kept,
-        )  # fmt: skip
-        finish(subject.directory, "decay", record, json, decay_table)
-
-
-def chosen_lengths(given: str | None, protocol: str, quick: bool, cap: int) -> list[int]:
-    """Prefix lengths, ascending, 0 always among them. Raises `UserError` for what is no length below `cap`."""
-    if given is None:
-        return [k for k in LENGTHS["paper" if protocol == "paper" else "quick" if quick else "full"] if k < cap]
-    words = [word.strip() for word in given.split(",")]
-    if not all(word.isascii() and word.isdigit() for word in words):
-        raise UserError(f"--lengths {given}: give numbers of tokens separated by commas, such as 0,10,25.")
-    lengths = sorted({0, *map(int, words)})
-    if lengths[-1] >= cap:
-        raise UserError(f"--lengths: {lengths[-1]} leaves nothing to continue, because eval.max_new_tokens is {cap}.")
-    if lengths == [0]:
-        raise UserError(f"--lengths {given}: give at least one length above 0.")
-    return lengths
-
-
-def decay_table(record: Decay) -> None:
+def display(record: Decay) -> None:
     """The teacher after the student's prefixes, the two controls, and the recommendation."""
     found = {(s.prefix, s.continued_by, s.subset): s for s in record.series}
     main = found["student", "teacher", "all"]

@@ -1,31 +1,10 @@
-"""`esr analyze efficiency`."""
+"""What `esr analyze efficiency` prints."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
 from rich.table import Table
 
 from esr.cli import show
-from esr.cli.analyze.options import Json, Others, finish
 from esr.records.base import Estimate
 from esr.records.efficiency import Efficiency, EfficiencyRow
-
-
-def efficiency(
-    run: Annotated[Path, typer.Argument(help="Run directory.", show_default=False)],
-    others: Others = None,
-    json: Json = False,
-) -> None:
-    """Seconds a step by phase, tokens, memory, and training time to equal accuracy, of one run or of several side by side.
-
-    Example: `esr analyze efficiency runs/lab --with runs/lab-full`
-    """
-    from esr.analysis import efficiency as analysis
-    from esr.runs.rundir import open_run
-
-    runs = [open_run(path) for path in (run, *(others or []))]
-    finish(runs[0], "efficiency", analysis.compute(runs), json, efficiency_table)
 
 
 def seconds(estimate: Estimate) -> str:
@@ -58,7 +37,7 @@ def cells(r: EfficiencyRow, target: float | None) -> list[tuple[str, str, float 
     return lines
 
 
-def efficiency_table(record: Efficiency) -> None:
+def display(record: Efficiency) -> None:
     """One column for each run, and the ratio of the second to the first."""
     table = Table(
         title=f"What training cost on {record.device}; seconds with a 95% interval by step", title_justify="left"

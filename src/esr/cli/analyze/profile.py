@@ -1,52 +1,17 @@
-"""`esr analyze profile`."""
+"""What `esr analyze profile` prints."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
 
-import typer
 from rich.table import Table
 
 from esr.cli import show
-from esr.cli.analyze.options import Json, Problems, Quick, Seed, Step, Target, Task, Teacher, finish, nats
+from esr.records.base import Estimate
 from esr.records.profile import Curve, PositionBin, Profile
 
 
-def profile(
-    target: Target,
-    teacher: Teacher = None,
-    task: Task = None,
-    step: Step = None,
-    problems: Problems = None,
-    protocol: Annotated[
-        Literal["ours", "paper"],
-        typer.Option(help="`paper`: own responses at temperature 0.7, log-probability gaps of sampled tokens."),
-    ] = "ours",
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Length cap of the responses; default: 640, for `paper` 1024.")
-    ] = None,
-    seed: Seed = 1,
-    quick: Quick = False,
-    json: Json = False,
-) -> None:
-    """Divergence by position before and after training, on common and on own responses (64 problems; quick: 24).
-
-    Example: `esr analyze profile runs/smollm2 --problems 48`
-    """
-    from esr.analysis import profile as analysis
-    from esr.analysis.subject import held_out, open_subject
-
-    subject = open_subject(target, teacher, task, step)
-    config, paper = subject.config, protocol == "paper"
-    prompts, source = held_out(config, problems or (24 if quick else 64))
-    if paper:
-        sampler = analysis.paper_sampler(max_new_tokens or analysis.PAPER_CAP, subject.pair.terminators)
-    else:
-        sampler = subject.sampler(max_new_tokens or 640)
-    record = analysis.compute(
-        subject.before, subject.after, subject.teacher, prompts, sampler, subject.events,
-        config.rollout.max_new_tokens, subject.step, seed, source, protocol,  # type: ignore[arg-type]
-    )  # fmt: skip
-    finish(subject.directory, "profile-paper" if paper else "profile", record, json, profile_table)
+def nats(estimate: Estimate | None) -> str:
+    """`0.312 [0.281, 0.343]`."""
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]" if estimate else "-"
 
 
 def value(found: PositionBin | None, protocol: str) -> str:
@@ -72,7 +37,7 @@ def by_bin(curves: list[Curve]) -> list[tuple[str, list[PositionBin | None]]]:
     ]  # fmt: skip
 
 
-def profile_table(record: Profile) -> None:
+def display(record: Profile) -> None:
     """Reverse KL (`paper`: the sampled gap) by bin for each curve; what else the bins tell; a summary in sentences."""
     ours, curves = record.protocol == "ours", shown(record)
     what = "Reverse KL" if ours else "Mean |log p_student - log p_teacher| of the sampled token"

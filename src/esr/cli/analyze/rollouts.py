@@ -1,42 +1,13 @@
-"""`esr analyze rollouts`."""
+"""What `esr analyze rollouts` prints."""
 
-from typing import Annotated
-
-import typer
 from rich.table import Table
 from rich.text import Text
 
 from esr.cli import show
-from esr.cli.analyze.options import Json, Quick, Seed, Step, Target, Task, Teacher, finish
 from esr.records.rollouts import Rollouts, RolloutView
 
 
-def rollouts(
-    target: Target,
-    teacher: Teacher = None,
-    task: Task = None,
-    step: Step = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Problems to show; default: 12, quick: 6.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length cap of the responses.")] = 640,
-    seed: Seed = 1,
-    quick: Quick = False,
-    json: Json = False,
-) -> None:
-    """Responses to read, right and wrong ones, with both models' view of every token.
-
-    Example: `esr analyze rollouts runs/smollm2 --count 4`
-    """
-    from esr.analysis import rollouts as analysis
-    from esr.analysis.subject import graded, open_subject
-
-    subject = open_subject(target, teacher, task, step, needs="eval")
-    wanted = count or (6 if quick else 12)
-    problems, source, _ = graded(subject.config, analysis.CHOOSE_FROM * wanted)
-    record = analysis.compute(subject, problems, source, wanted, subject.sampler(max_new_tokens), seed)
-    finish(subject.directory, "rollouts", record, json, rollouts_table)
-
-
-def rollouts_table(record: Rollouts) -> None:
+def display(record: Rollouts) -> None:
     """One row for each response, and the token at which the models differ most."""
     title = f"Responses to {record.problems} problems of {record.task}; the record holds every token"
     table = Table(title=title, title_justify="left")

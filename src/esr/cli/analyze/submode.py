@@ -1,57 +1,13 @@
-"""`esr analyze submode`."""
+"""What `esr analyze submode` prints."""
 
-from typing import Annotated, Literal
-
-import typer
 from rich.table import Table
 from rich.text import Text
 
 from esr.cli import show
-from esr.cli.analyze.options import Json, Others, Problems, Quick, Seed, Step, Target, Task, Teacher, finish
 from esr.records.submode import Candidate, SubMode
 
 
-def submode(
-    target: Target,
-    teacher: Teacher = None,
-    task: Task = None,
-    step: Step = None,
-    others: Others = None,
-    problems: Problems = None,
-    trajectories: Annotated[
-        Literal["own", "shared"],
-        typer.Option(help="Each model on its own responses, or all on the untrained student's."),
-    ] = "own",
-    decile: Annotated[
-        Literal["per-model", "shared"],
-        typer.Option(help="Each model's own tenth of positions, or the untrained student's for all."),
-    ] = "per-model",
-    divergence: Annotated[
-        Literal["reverse_kl", "forward_kl"], typer.Option(help="What the tenth is chosen by.")
-    ] = "reverse_kl",
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length cap of the responses.")] = 640,
-    seed: Seed = 1,
-    quick: Quick = False,
-    json: Json = False,
-) -> None:
-    """How models commit where they differ most from the teacher, and where it has two modes (96 problems; quick: 24).
-
-    Example: `esr analyze submode runs/smollm2 --with runs/smollm2-full`
-    """
-    from esr.analysis import submode as analysis
-    from esr.analysis.subject import held_out, open_subject, other_runs
-
-    choice = analysis.Choice(trajectories, decile, divergence)
-    choice.check()
-    subject = open_subject(target, teacher, task, step)
-    runs = other_runs(subject, others or [])
-    prompts, source = held_out(subject.config, problems or (24 if quick else 96))
-    sampler = subject.sampler(max_new_tokens)
-    record = analysis.compute(subject, runs, prompts, source, sampler, seed, choice)
-    finish(subject.directory, "submode", record, json, submode_table)
-
-
-def submode_table(record: SubMode) -> None:
+def display(record: SubMode) -> None:
     """One row for each model, then the bimodal positions of the largest divergence."""
     title = (
         f"The tenth of positions with the largest {record.divergence.replace('_kl', ' KL')} from the teacher "

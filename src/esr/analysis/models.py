@@ -1,0 +1,52 @@
+"""The models that an analysis is about, loaded: a pair, and the student before and after training."""
+
+from dataclasses import dataclass, replace
+
+import peft
+import torch
+
+from esr.config import Config
+from esr.models.checkpoint import find_checkpoint, load_trained
+from esr.models.lm import LM, resolve_device
+from esr.models.load import load_model, load_teacher
+from esr.pair import Pair, open_pair
+from esr.records.steps import step_of
+from esr.runs.rundir import RunDir
+
+
+@dataclass(frozen=True)
+class Models:
+    """A pair, and the student after training too if it was trained."""
+
+    pair: Pair
+    before: LM
+    after: LM | None
+    teacher: LM
+    step: int
+    """Of the checkpoint that `after` comes from; 0 without one."""
+
+
+def load(run: RunDir, config: Config, step: int | None) -> Models:
+    """The models of a run, trained up to `step` (None: its last checkpoint), or of a pair that was not trained.
+
+    The directory of the latter becomes a run directory if it is none yet.
+    """
+    saved = find_checkpoint(run, step) if run.checkpoints() else None
+    pair = open_pair(config)
+    device = resolve_device(config.run.device)
+    if saved is None:
+        run.open_or_create(config, str(device))
+        student = load_model(config.student, device, pair.student_terminators)
+        teacher = load_teacher(config.teacher, student, device, pair.teacher_terminators)
+        return Models(pair, student, None, teacher, 0)
+    after = load_trained(config, saved, device, pair.student_terminators)
+    before = untrained(after, config, device)
+    teacher = load_teacher(config.teacher, after, device, pair.teacher_terminators)
+    return Models(pair, before, after, teacher, step_of(saved.name) or 0)
+
+
+def untrained(after: LM, config: Config, device: torch.device) -> LM:
+    """The student before training: without its adapter if it began without one, else loaded again."""
+    if isinstance(after.module, peft.PeftModel) and not config.student.adapter:
+        return replace(after, adapter=None)
+    return load_model(config.student, device, after.terminators)

@@ -1,0 +1,135 @@
+"""Responses and what a pair of models says at their positions: what several analyses build on."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from esr import prompts
+from esr.analysis.subject import Subject
+from esr.method.divergence import forward_kl
+from esr.method.events import EventSpace
+from esr.method.tensors import PositionStats, Rollout
+from esr.models.lm import LM
+from esr.records.problem import Problem
+from esr.sampling.noise import Noise
+from esr.sampling.respond import rendered, respond
+from esr.sampling.sampler import Sampler
+from esr.scoring import CHUNK_ELEMENTS, compare, head, hidden_states
+
+BATCH = 16
+"""Responses sampled and scored together."""
+TOP_K = 8
+"""Events of each side in `Scored.overlap`."""
+
+Batch = tuple[Sequence[Problem], Rollout]
+"""Some problems, and one response to each."""
+
+
+def training_sampler(subject: Subject, max_new_tokens: int) -> Sampler:
+    """Sampling as the pair was, or would be, trained: `rollout` settings with this cap."""
+    rollout = subject.config.rollout
+    return Sampler(max_new_tokens, subject.pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
+
+
+def choices(subject: Subject, sampler: Sampler, seed: int) -> dict[str, Any]:
+    """The settings that responses and their comparison depend on, for a record."""
+    return {
+        "max_new_tokens": sampler.max_new_tokens, "temperature": sampler.temperature, "top_p": sampler.top_p,
+        "top_k": sampler.top_k, "seed": seed, "merge_terminators": subject.config.loss.merge_terminators,
+    }  # fmt: skip
+
+
+def one_each(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int) -> Rollout:
+    """One response of `lm` to each problem."""
+    return respond(lm, rendered(lm, problems), sampler, Noise.of(seed, [p.id for p in problems]))
+
+
+def batches(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int, size: int = BATCH) -> Iterator[Batch]:
+    """One response of `lm` to each problem, `size` problems at a time."""
+    for first in range(0, len(problems), size):
+        batch = problems[first : first + size]
+        yield batch, one_each(lm, batch, sampler, seed)
+
+
+def hidden(lm: LM, problems: Sequence[Problem], rollout: Rollout) -> Tensor:
+    """(M, D) hidden states of `lm`, in evaluation mode, at the M real positions of responses after its own prompts."""
+    lm.module.eval()
+    return hidden_states(lm, prompts.pad(rendered(lm, problems)).to(lm.device), rollout)
+
+
+@torch.no_grad()
+def chunks(
+    lms: Sequence[LM], problems: Sequence[Problem], rollout: Rollout, events: EventSpace
+) -> Iterator[tuple[slice, list[Tensor]]]:
+    """Event log-probabilities of each model at the M real positions of a rollout, each after its own prompt.
+
+    Yields (positions, one (m, V) tensor for each model) in row-major order of `rollout.response_mask`, with m so small
+    that no more than `CHUNK_ELEMENTS` of a model are held.
+    """
+    states = [hidden(lm, problems, rollout) for lm in lms]
+    width = max(1, CHUNK_ELEMENTS // max(lm.vocab_size for lm in lms))
+    for start in range(0, int(rollout.response_mask.sum()), width):
+        part = slice(start, start + width)
+        yield part, [events.student.log_probs(head(lm, h[part])) for lm, h in zip(lms, states, strict=True)]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A batch of responses with the statistics of student and teacher on them, (B, T)."""
+
+    stats: PositionStats
+    overlap: Tensor
+    """Share of the student's top events among the teacher's."""
+    mask: Tensor
+
+    def values(self, field: str) -> Tensor:
+        """(B, T) values of a field of `stats`, of `overlap`, or of `gap`: |log p_s - log p_t| at the sampled token."""
+        if field == "gap":
+            return (self.stats.student_logp - self.stats.teacher_logp).abs()
+        return self.overlap if field == "overlap" else getattr(self.stats, field)
+
+
+@torch.no_grad()
+def score(student: LM, teacher: LM, problems: Sequence[Problem], rollout: Rollout, events: EventSpace) -> Scored:
+    """Both KLs, entropies, agreement and overlap at every position of given responses, each side after its own prompt."""
+    ours, theirs = (hidden(lm, problems, rollout) for lm in (student, teacher))
+    mask = rollout.response_mask
+    stats = compare(student, teacher, ours, theirs, rollout.response_ids[mask], events, forward_kl)
+    overlap = torch.zeros(mask.shape, device=mask.device)
+    overlap = overlap.masked_scatter(mask, top_k_overlap(student, teacher, ours, theirs, events))
+    return Scored(stats.scatter(mask), overlap, mask)
+
+
+@torch.no_grad()
+def top_k_overlap(student: LM, teacher: LM, hidden: Tensor, teacher_hidden: Tensor, events: EventSpace) -> Tensor:
+    """(M,) share of the student's `TOP_K` most probable events that are among the teacher's, from (M, D) hidden states."""
+    width = max(1, CHUNK_ELEMENTS // max(student.vocab_size, teacher.vocab_size))
+    k = min(TOP_K, events.size)
+    shares = []
+    for h, th in zip(hidden.split(width), teacher_hidden.split(width), strict=True):
+        s = events.student.log_probs(head(student, h)).topk(k, dim=-1).indices
+        t = events.teacher.log_probs(head(teacher, th)).topk(k, dim=-1).indices
+        shares.append((s[:, :, None] == t[:, None, :]).any(-1).float().mean(-1))
+    return torch.cat(shares)
+
+
+def rank(log_probs: Tensor, event: Tensor) -> Tensor:
+    """(M,) ranks of `event` (M,) under (M, V) log-probabilities; 1 is the most probable, ties get the best rank."""
+    return (log_probs > log_probs.gather(-1, event[:, None])).sum(-1) + 1
+
+
+@functools.lru_cache(maxsize=2**16)
+def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """A token to read: its text with spaces and newlines; its name if it is special or has no text of its own."""
+    name = tokenizer.convert_ids_to_tokens(token)
+    text = tokenizer.decode([token])
+    if name and name.startswith("▁") and not text.startswith(" "):
+        text = " " + text  # SentencePiece drops the space of a first word
+    if not text or "\ufffd" in text or token in tokenizer.all_special_ids:
+        return name or f"<{token}>"
+    return text

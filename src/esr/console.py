@@ -4,12 +4,33 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+from esr.foreign import visible
+
+
+class Terminal(Console):
+    """A terminal that does only what `esr` itself says: text from elsewhere neither colours it nor moves its cursor."""
+
+    def __init__(self, stderr: bool = False):
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+        """Every string on its way to the screen, in tables too, before its width is measured."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The same for text that comes with a style."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+console = Terminal(stderr=True)
 LOG_EVERY = 20.0
 """Seconds between progress lines where there is no terminal."""
 
@@ -18,7 +39,7 @@ Advance = Callable[..., None]
 
 def say(message: str) -> None:
     """One line for the user."""
-    console.print(message, markup=False, soft_wrap=True)
+    console.print(message, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):
@@ -51,14 +72,15 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
 
     Yields `advance(amount=1, note="")`.
     """
+    title = visible(title)
     if console.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console, transient=False, speed_estimate_period=120) as bar:
             task = bar.add_task(title, total=total, completed=done, unit=unit, note="")
@@ -66,7 +88,7 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
             def advance(amount: int = 1, note: str = "") -> None:
                 bar.advance(task, amount)
                 if note:
-                    bar.update(task, note=note)
+                    bar.update(task, note=visible(note))
 
             yield advance
     else:
@@ -89,4 +111,4 @@ class _Lines:
         speed = (self.done - self.first) / max(now - self.start, 1e-9)
         left = f", {duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
         text = f"{self.title}: {self.done}/{self.total} {self.unit}s, {rate(speed, self.unit)}{left}{'; ' + note if note else ''}"
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text), file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import numpy as np
 from esr import grading, intervals, prompts, tasks
 from esr.config import EvalConfig
 from esr.console import Advance, progress
-from esr.grading.answers import repetitive
+from esr.grading.find import repetitive
 from esr.models.lm import LM
 from esr.records.evaluation import Difference, Evaluation, Sample, grades
 from esr.records.problem import Problem
@@ -99,7 +99,7 @@ def summarise(
     zero = intervals.accuracy([[0.0]])
     return Evaluation(
         name=name, model=model, task=task, settings=settings, problems=len(groups), samples=max(map(len, groups)),
-        avg=rate(lambda s: s.grade.last, judged) or zero,
+        avg=rate(lambda s: s.grade.points, judged) or zero,
         maj=intervals.accuracy(majorities) if majorities else zero,
         pass_at_k=intervals.accuracy(passes) if passes else zero,
         avg_first=rate(lambda s: s.grade.first, judged) or zero,

@@ -17,7 +17,7 @@ from esr.config import Config, ModelConfig, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
 from esr.errors import RunStopped, UserError
-from esr.grading.answers import repetitive
+from esr.grading.find import repetitive
 from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device

@@ -15,7 +15,8 @@ import pytest
 from esr import grading
 from esr.errors import UserError
 from esr.grading import grade, majority, pool
-from esr.grading.answers import extract, normalise, repetitive
+from esr.grading.answers import normalise, same
+from esr.grading.find import extract, repetitive
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
 
@@ -28,7 +29,7 @@ def problem(answer: str | None, name: str = "p") -> Problem:
 
 
 def gym(task: str, entry: dict[str, object], **params: object) -> Problem:
-    return Problem(id="g", question="?", grader="reasoning_gym", data={"task": task, "params": params, "entry": entry})
+    return Problem(id="g", question="?", grader="gym", data={"task": task, "params": params, "entry": entry})
 
 
 def verdict(grade: Grade) -> list[bool | None]:
@@ -42,7 +43,8 @@ def _no_workers_left() -> object:
 
 
 def test_there_are_cases_enough() -> None:
-    assert len(CASES) >= 40
+    assert len(CASES) >= 200
+    assert sum(case["expected"][1] is False for case in CASES) > len(CASES) / 2
     assert len({case["source"] for case in CASES}) == len(CASES)
 
 
@@ -127,7 +129,10 @@ def _runs(pid: int) -> bool:
 
 
 def test_no_torch_comes_along() -> None:
-    code = "import sys, esr.grading, esr.grading.worker as w; w._math(); w._gym(); assert 'torch' not in sys.modules"
+    code = (
+        "import sys, esr.grading.worker as w, reasoning_gym;"
+        " [make() for make in w.CHECKERS.values()]; assert 'torch' not in sys.modules"
+    )
     env = os.environ | {"PYTHONPATH": str(Path(grading.__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
 
@@ -189,6 +194,18 @@ def test_the_voting_key() -> None:
         assert len({normalise(s) for s in spellings}) == 1, spellings
     assert len({normalise(group[0]) for group in same}) == len(same)
     assert normalise("1/0") == "1/0"
+    apart = ["12", "1 2", "1234", "1, 234", "102, 201", "102201", "2 1/2", "21/2", "no", "on", "p-q", "pq", "52_8", "52",
+             "x^2", "x2", "12 cm", "12 mm"]  # fmt: skip
+    assert len({normalise(each) for each in apart}) == len(apart)
+
+
+@pytest.mark.parametrize(
+    "answer", ["p - q", "2 1/2", "102, 201", r"\frac{\pi}{2}", "12 cm", "(1, 2)", "x = 5", "½", "New York"]
+)
+def test_an_answer_is_surely_itself_and_surely_not_nonsense_or_nothing(answer: str) -> None:
+    assert same(answer, answer) is True
+    assert same("", answer) is False
+    assert not same("8191.25", answer)
 
 
 def vote(answer: str | None, last: bool | None) -> Grade:

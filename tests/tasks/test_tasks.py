@@ -43,7 +43,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_a_file(file: Path) -> None:
     problems = load(task(file), "eval", need_answer=True)
     assert [(p.question, p.answer, p.grader) for p in problems] == [
-        (row["question"], str(row["answer"]), "math") for row in ROWS
+        (row["question"], str(row["answer"]), "answers") for row in ROWS
     ]
     assert len({p.id for p in problems}) == 30
     assert problems == load(task(file), "eval", need_answer=True)
@@ -202,7 +202,7 @@ def test_reasoning_gym_is_reproducible_and_evaluates_on_other_problems() -> None
     train, evaluation = (load(sums, purpose, need_answer=True) for purpose in ("train", "eval"))  # type: ignore[arg-type]
     assert train == load(sums, "train", need_answer=True)
     assert not {p.question for p in train} & {p.question for p in evaluation}
-    assert (train[0].grader, train[0].data["task"], len({p.id for p in train})) == ("reasoning_gym", "chain_sum", 20)
+    assert (train[0].grader, train[0].data["task"], len({p.id for p in train})) == ("gym", "chain_sum", 20)
     assert train[0].data["entry"]["answer"] == train[0].answer
     later = load(sums.model_copy(update={"seed": 6}), "train", need_answer=True)
     assert train[1].question == later[0].question  # seeds are neighbours: why evaluation starts far away

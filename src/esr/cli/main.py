@@ -4,11 +4,14 @@ import sys
 
 import typer
 
-from esr import __version__
+from esr import __version__, interrupts
 from esr.cli import analyze, config, demo, eval, export, lab, report, study, train, watch
+from esr.cli.failures import sentence
 from esr.console import say
 from esr.errors import RunStopped, UserError
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, SIGTERM or SIGHUP."""
 app = typer.Typer(
     name="esr", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
     help="On-policy distillation with Early Stopping Rollout (ESR, arXiv:2605.27028).",
@@ -34,21 +37,34 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run a command line; returns the exit code: 0 well, 1 stopped before the end, 2 the user's mistake."""
+    """Run a command line; returns the exit code.
+
+    0 well, 1 stopped before the end, 2 the user's mistake, 130 interrupted.
+    """
     try:
         app(arguments, prog_name="esr")
     except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 0
+        code = done.code if isinstance(done.code, int) else 0
+        if code == INTERRUPTED:
+            say("Stopped. What was finished is kept; the same command goes on.")
+        return code
     except UserError as error:
         say(f"Error: {error}")
         return 2
     except RunStopped as stopped:
         say(str(stopped))
         return 1
+    except Exception as error:
+        known = sentence(error)
+        if known is None:
+            raise
+        say(f"Error: {known}")
+        return 1
     return 0
 
 
 def main() -> None:
+    interrupts.obey()
     sys.exit(run())
 
 

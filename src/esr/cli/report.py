@@ -17,7 +17,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page from runs and studies, and print its path.
 
-    Example: `esr report runs/lab studies/lab/n-sweep -o report.html --open`
+    Example: `esr report runs/lab runs/studies/n-sweep -o report.html --open`
     """
     from esr.report import page
     from esr.report import sources as data
@@ -32,6 +32,6 @@ def report(
         shown = {section.id: bool(section.template) for section in page.sections(found)}
         show.emit({"report": str(output), "bytes": len(text.encode()), "sections": shown, "trouble": found.trouble})
     else:
-        print(output)
+        show.out.print(str(output), soft_wrap=True)
     if open_page:
         webbrowser.open(output.resolve().as_uri())

@@ -4,16 +4,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from esr.console import duration
+from esr.console import Terminal, duration
 from esr.records.base import Estimate
 from esr.records.evaluation import Difference, Evaluation, label
 from esr.runs.files import finite
 from esr.runs.rundir import RunDir
 
-out = Console(highlight=False)
+out = Terminal()
 if not out.is_terminal:
     out.width = 120
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from esr.cli import show
 from esr.console import say
 
 
@@ -23,7 +24,7 @@ def watch(
     page = run / "report.html"
     try:
         complete = write(run, page, every)
-        print(page, flush=True)
+        show.out.print(str(page), soft_wrap=True)
         while not complete:
             time.sleep(every)
             complete = write(run, page, every)

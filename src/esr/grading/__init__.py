@@ -1,32 +1,41 @@
 """Is a response right? Answers are found here and compared in worker processes that can be killed. No torch here."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from esr.grading.gym import grade_gym
-from esr.grading.math import grade_math
+from esr.grading import answers, choice, gym, python, text
 from esr.grading.pool import WORKERS
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
+from esr.tasks import lab
+
+GRADERS: dict[str, Callable[[Problem, str], Grade]] = {
+    "answers": answers.grade,
+    "choice": choice.grade,
+    "text": text.grade,
+    "gym": gym.grade,
+    "python": python.grade,
+    "lab": lab.grade,
+}
+"""How a response is checked, by the part of `Problem.grader` before its first colon."""
 
 
 def grade(problems: Sequence[Problem], texts: Sequence[str]) -> list[Grade]:
     """One `Grade` for each response; `texts[i]` answers `problems[i]`.
 
-    `math`: boxed answers are compared with the reference, as normalised strings and whole numbers where that decides,
-    else by math-verify. A response without a box is judged by what math-verify itself finds in its last 2,000
-    characters ("The answer is 12."), which then counts as its first, last and only answer.
-    `reasoning_gym`: the task's own verifier scores each boxed answer; without a box, what follows the last "Answer:",
-    else the last line (the last number, if the reference is one).
-    `lab`: see `esr.tasks.lab`.
-    A verifier that raises, dies or takes longer than 5 s for a response leaves None for what it did not decide, never
-    "wrong". Raises `UserError` for a problem without a reference answer, and when no worker can start.
+    A verifier that dies or takes longer than 5 s for a response leaves None for what it did not decide, never "wrong".
+    One that raises leaves None too, unless it is right about the reference itself: then the answer is malformed, and
+    wrong. Raises `UserError` for a problem without a reference answer, and when no worker can start.
     """
     if len(problems) != len(texts):
         raise ValueError(f"{len(problems)} problems, but {len(texts)} texts")
     with ThreadPoolExecutor(WORKERS) as threads:
         return list(threads.map(_grade, problems, texts))
+
+
+def _grade(problem: Problem, response: str) -> Grade:
+    return GRADERS[problem.grader.partition(":")[0]](problem, response)
 
 
 def majority(grades: Sequence[Grade]) -> float:
@@ -40,11 +49,3 @@ def majority(grades: Sequence[Grade]) -> float:
     if not top:
         raise ValueError("no grades to take a majority of")
     return len(right.intersection(top)) / len(top)
-
-
-def _grade(problem: Problem, text: str) -> Grade:
-    if problem.grader == "lab":
-        from esr.tasks import lab as task
-
-        return task.grade(problem, text)
-    return grade_gym(problem, text) if problem.grader == "reasoning_gym" else grade_math(problem, text)

@@ -1,87 +1,191 @@
-"""Answers in a response: found, and brought to one spelling."""
+"""Mathematical answers: by their spelling and value where that decides, else by math-verify."""
 
 import re
-import zlib
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
+from esr.errors import UserError
+from esr.grading.find import TAIL, after_thinking, extract, in_parts, is_prose, unboxed
+from esr.grading.pool import judge
+from esr.grading.spelling import Spelling, spell
 from esr.records.evaluation import Grade
+from esr.records.problem import Problem
 
-TAIL = 2000  # characters at the end of a response in which an answer without a box is looked for
-_TOKEN = re.compile(r"(?P<box>\\+(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
-WRAPPED = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|operatorname|mbox)\s*\{([^{}]*)\}")
-_NOISE = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[!,;: ]|\^\{?\\circ\}?|\\\$|[$~]|\\[()\[\]]")
-_FRACTION = re.compile(r"(?<![0-9}])(-?)\\frac\{(-?[0-9]{1,40})\}\{([0-9]{1,40})\}")
-NUMBER = re.compile(r"-?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:/[0-9]{1,40})?")
-_GROUPED = re.compile(r"(?<![0-9.])[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+(?![0-9])")
-WORDS = re.compile(r"[^\W\d_][^\W\d_ .'-]*(?:[ .'-]+[^\W\d_]+)*")
-_ANSWER = re.compile(r"answer\s*(?:is\s*)?:|answer\s+is\b|<answer>", re.IGNORECASE)
+TOLERANCE = Fraction(1, 10**6)  # of a decimal, relative: rounded to six figures is right
 
 
-def extract(text: str) -> list[str]:
-    """The contents of every closed `\\boxed{...}` and `\\fbox{...}`, in order; of nested boxes the innermost.
+def grade(problem: Problem, text: str) -> Grade:
+    """The grade of a response by its boxed answers, else by the one that its words mark ("The answer is **12**")."""
+    if problem.answer is None:
+        raise UserError(f"Problem {problem.id} has no reference answer; set the task's `answer` column.")
+    if not text.strip():
+        return Grade(first=False, last=False, any=False)
+    final = after_thinking(text)
+    found = extract(final) or ([] if final is not text and unboxed(final) else extract(text))
+    if not found:
+        return _without_box(problem.answer, final)
+    together = in_parts(final, len(items)) if (items := parts(problem.answer)) else None
+    verdicts = compare(problem.answer, by_weight(found) + ([together] if together else []))
+    if together and verdicts[together] and not verdicts[found[-1]]:
+        verdicts |= {found[-1]: True, found[-len(items or ())]: True}
+    return summary(found, {answer: verdicts[answer] for answer in found})
 
-    Empty ones (an echo of the instruction) do not count, nor one that is never closed.
-    """
-    answers: list[str] = []
-    opened: list[int] = []  # where the content of each open brace starts; -1 for one that is no box
-    innermost = -1
-    for token in _TOKEN.finditer(text):
-        if token["box"]:
-            opened.append(token.end())
-        elif token[0] == "{":
-            opened.append(-1)
-        elif token[0] == "}" and opened:
-            start = opened.pop()
-            content = text[start : token.start()].strip() if start > innermost else ""
-            if content:
-                answers.append(content)
-                innermost = start
-    return answers
+
+def _without_box(reference: str, text: str) -> Grade:
+    """Judged by the marked answer; where nothing is marked, by what math-verify itself finds in the tail."""
+    answer = unboxed(text)
+    if answer is not None and not is_prose(answer):
+        return summary([answer], compare(reference, [answer]))
+    gold = _boxed(reference)
+    verdict = judge("answers", gold, [answer or text[-TAIL:]], own=gold)[0]
+    if verdict.found is None:
+        return Grade(first=verdict.right, last=verdict.right, any=verdict.right, note=verdict.note)
+    sure = same(verdict.found, reference)
+    return summary([verdict.found], {verdict.found: verdict.right if sure is None else sure})
+
+
+def compare(reference: str, answers: Sequence[str]) -> dict[str, bool | None]:
+    """A verdict on each different answer; None where math-verify failed or was late."""
+    verdicts = {answer: same(answer, reference) for answer in answers}
+    unsure = [answer for answer, verdict in verdicts.items() if verdict is None]
+    gold = _boxed(reference)
+    judged = judge("answers", gold, [_boxed(answer) for answer in unsure], own=gold)
+    return verdicts | {answer: verdict.right for answer, verdict in zip(unsure, judged, strict=True)}
 
 
 def normalise(answer: str) -> str:
-    """One spelling for answers that are surely the same: the key of voting, and of the comparison without math-verify.
+    """The key of voting: one spelling for answers that are surely the same."""
+    if items := parts(answer):
+        return ", ".join(sorted(spell(item).key for item in items))
+    spelling = spell(answer)
+    name = "" if spelling.value is not None else spelling.name
+    unit = "" if spelling.unit in ("", "°", "%", "$") else f" {spelling.unit}"
+    key = spelling.key + unit + (f"_{spelling.base}" if spelling.base else "")
+    return key.removeprefix(name) if name.endswith("=") else key
 
-    Layout commands, text wrappers, thousands separators, degree and currency signs go; numbers become integers or
-    fractions in lowest terms; plain words become lower case.
+
+def same(answer: str, reference: str) -> bool | None:
+    """Whether two answers are surely the same (True) or surely not (False); None where math-verify has to say."""
+    left, right = spell(answer), spell(reference)
+    if not left.key or not right.key:
+        return False
+    if (verdict := _by_label(left, right)) is not None:
+        return verdict
+    items = parts(answer), parts(reference)
+    if items[1] and (items[0] or _by_commas(answer)):
+        return _lists(items[0] or _by_commas(answer), items[1])
+    if (items[0] and right.value is not None) or (items[1] and left.value is not None):
+        return _no_spaces(answer) == _no_spaces(reference)
+    if (verdict := _by_kind(left, right)) is not None:
+        return verdict
+    return True if left.key == right.key or _right_side(left) == _right_side(right) else None
+
+
+def parts(answer: str) -> list[str] | None:
+    """The items of a list: separated by commas outside brackets, "and", "or"; None for one answer.
+
+    A comma between digits without a space is a thousands separator where it can be one.
     """
-    text = answer.encode("utf-8", "replace").decode().replace("−", "-").strip().strip("*").strip()
-    text = WRAPPED.sub(r"\1", re.sub(r"\\[dtc]frac", r"\\frac", text))
-    text = re.sub(r"\\frac([0-9])([0-9])", r"\\frac{\1}{\2}", text)
-    text = _NOISE.sub("", text.replace(r"\%", "%")).strip().rstrip(".").strip()
-    if WORDS.fullmatch(text) and len(text) > 1:
-        return " ".join(text.casefold().split())
-    text = re.sub(r"\s+", "", text)
-    value = number(plain(text))
-    return text if value is None else str(value)
-
-
-def number(text: str) -> Fraction | None:
-    """The value of a plain number (`-3`, `0.5`, `1/2`), or None for anything else."""
-    if not NUMBER.fullmatch(text):
+    if spell(answer).value is not None or spell(answer).words:
         return None
-    top, _, bottom = text.partition("/")
-    return Fraction(top) / Fraction(bottom or 1) if not bottom or Fraction(bottom) else None
+    return _split(answer, r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b)\s*|;|(?<!\\),(?![!])")
 
 
-def plain(text: str) -> str:
-    """Fractions as `a/b`, numbers without thousands separators."""
-    return _FRACTION.sub(r"\1\2/\3", _GROUPED.sub(lambda m: re.sub(r"[{},]", "", m[0]), text))
+def _by_commas(answer: str) -> list[str] | None:
+    """Every comma as a separator: for `201,102` where the reference is a list."""
+    return _split(answer, r"(?<!\\),")
 
 
-def repetitive(text: str) -> bool:
-    """Whether the response ends in a loop: its last 1,000 characters deflate to less than a fifth. Shorter than
-    200 characters is never a loop. Prose and worked solutions deflate to a third or more."""
-    tail = text[-1000:].encode("utf-8", "replace")
-    return len(text) >= 200 and len(zlib.compress(tail, 9)) < 0.2 * len(tail)
+def _split(answer: str, separator: str) -> list[str] | None:
+    items, depth, start = [], 0, 0
+    text = answer.strip().strip("$").rstrip(".")
+    for token in re.finditer(rf"(?P<open>[\[({{])|(?P<close>[\])}}])|{separator}", text):
+        depth += bool(token["open"]) - bool(token["close"])
+        if depth == 0 and not token["open"] and not token["close"]:
+            items.append(text[start : token.start()])
+            start = token.end()
+    items = [item.strip() for item in [*items, text[start:]] if item.strip()]
+    return items if len(items) > 1 and not re.search(r"[=<>]|\\[gl]e|\\pm", text) else None
 
 
-def summary(answers: list[str], right: dict[str, bool | None]) -> Grade:
+def _lists(left: list[str] | None, right: list[str]) -> bool | None:
+    """Lists in any order: pairs of items that are surely the same; math-verify has a say only if none is surely wrong."""
+    if left is None or len(left) != len(right):
+        return False if left and all(spell(item).value is not None for item in [*left, *right]) else None
+    rest = list(right)
+    for item in left:
+        match = next((other for other in rest if same(item, other)), None)
+        if match is None:
+            return False if all(spell(i).value is not None or spell(i).words for i in [*left, *right]) else None
+        rest.remove(match)
+    return True
+
+
+def _by_label(left: Spelling, right: Spelling) -> bool | None:
+    """Multiple choice: by the letter where the reference is one or both have one."""
+    letters = [s.label or (s.key if re.fullmatch("[A-J]", s.key) else "") for s in (left, right)]
+    if right.label and left.label:
+        return letters[0] == letters[1]
+    if right.label:
+        return True if letters[0] == right.label else False if right.key == right.label and letters[0] else None
+    return letters[0] == right.key if left.label and letters[1] else None
+
+
+def _by_kind(left: Spelling, right: Spelling) -> bool | None:
+    if left.base or right.base:
+        return (left.base, left.key) == (right.base, right.key)
+    if left.value is not None and right.value is not None:
+        return _values(left, right)
+    if left.unit and right.unit and left.unit != right.unit:
+        return False
+    if left.words and right.words:
+        return left.key == right.key and left.unit == right.unit
+    if (left.words and right.value is not None) or (right.words and left.value is not None):
+        return False
+    return None
+
+
+def _values(left: Spelling, right: Spelling) -> bool:
+    """Numbers: equal; a rounded decimal to six figures; a percentage also as its share. Units only differ if both have one."""
+    assert left.value is not None and right.value is not None
+    if left.name and right.name and left.name != right.name:
+        return False
+    if left.unit and right.unit and left.unit != right.unit:
+        return False
+    slack = TOLERANCE * abs(right.value) if left.decimal or right.decimal else 0
+    shares = (
+        [1] + [100] * (left.unit == "%" and not right.unit) + [Fraction(1, 100)] * (right.unit == "%" and not left.unit)
+    )
+    return any(abs(left.value - right.value * share) <= slack * share for share in shares)
+
+
+def _right_side(spelling: Spelling) -> str:
+    """What stands after `x =`, unless it is the left side of a relation."""
+    return spelling.key.removeprefix(spelling.name) if spelling.name.endswith(("=", r"\in")) else spelling.key
+
+
+def _no_spaces(text: str) -> str:
+    return re.sub(r"\s", "", text).strip("$.")
+
+
+def _boxed(answer: str) -> str:
+    items = parts(answer)
+    text = ", ".join(_verifiable(item) for item in items) if items else _verifiable(answer)
+    return rf"\boxed{{{text}}}"
+
+
+def _verifiable(answer: str) -> str:
+    spelling = spell(answer)
+    percent = r"\%" if spelling.unit == "%" else ""
+    return (spelling.text if spelling.value is None or spelling.decimal else str(spelling.value)) + percent
+
+
+def summary(answers: list[str], right: dict[str, bool | None], key: Callable[[str], str] = normalise) -> Grade:
     """The grade of a response with these answers, given the verdict on each different one."""
     verdicts = set(right.values())
     best = True if True in verdicts else None if None in verdicts else False
-    key = normalise(answers[-1])
-    return Grade(first=right[answers[0]], last=right[answers[-1]], any=best, answer=key, answers=len(answers))
+    first, last = right[answers[0]], right[answers[-1]]
+    return Grade(first=first, last=last, any=best, answer=key(answers[-1]), answers=len(answers))
 
 
 def by_weight(answers: list[str]) -> list[str]:

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from esr.errors import UserError
+from esr.grading.verdict import Verdict
 
 WORKERS = 2
 DEADLINE = 5.0  # seconds for one response
 START = 120.0  # seconds for a worker to load its libraries
 
+KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")
+"""What a worker gets of the environment: no token, no home."""
 
-Judged = tuple[bool | None, str | None]
+Job = tuple[str, Any, list[str], str | None]
 
 
 class Worker:
@@ -29,18 +32,17 @@ class Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: Connection | None = None
 
-    def judge(self, job: tuple[str, Any, list[str]]) -> list[Judged]:
-        """A verdict for each candidate; (None, None) for those that were not decided in time."""
-        verdicts: list[Judged] = []
+    def judge(self, job: Job) -> list[Verdict]:
+        """A verdict for each candidate; an empty one for those that were not decided in time."""
+        verdicts: list[Verdict] = []
         self._hand_over(job)
         end = time.monotonic() + DEADLINE
         try:
             for _ in job[2]:
-                right, found = self._receive(end - time.monotonic())
-                verdicts.append((right, found))
+                verdicts.append(Verdict(*self._receive(end - time.monotonic())))
         except (OSError, EOFError):  # TimeoutError is an OSError
             self.stop()
-        return verdicts + [(None, None)] * (len(job[2]) - len(verdicts))
+        return verdicts + [Verdict(note="no verdict in time")] * (len(job[2]) - len(verdicts))
 
     def stop(self) -> None:
         """Kill the process, if there is one."""
@@ -50,7 +52,7 @@ class Worker:
             self.connection.close()
         self.process = self.connection = None
 
-    def _hand_over(self, job: tuple[str, Any, list[str]]) -> None:
+    def _hand_over(self, job: Job) -> None:
         """Give the job to the process and wait until it has loaded its libraries; if it is dead, to a new one."""
         for _ in range(2):
             connection = self.connection or self._start()
@@ -60,7 +62,7 @@ class Worker:
                 return
             except (OSError, EOFError):
                 self.stop()
-        library = "math_verify" if job[0] == "math" else "reasoning_gym"
+        library = "reasoning_gym" if job[0] == "gym" else "math_verify"
         raise UserError(f'Grading cannot start its worker process; does `{sys.executable} -c "import {library}"` work?')
 
     def _receive(self, seconds: float) -> Any:
@@ -75,7 +77,8 @@ class Worker:
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "esr.grading.worker", str(theirs.fileno())],
-            env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, pass_fds=[theirs.fileno()],
+            env={key: os.environ[key] for key in KEPT if key in os.environ} | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         theirs.close()
@@ -89,13 +92,16 @@ for _ in range(WORKERS):
     _workers.put(Worker())
 
 
-def judge(grader: str, reference: Any, candidates: list[str]) -> list[Judged]:
-    """Verdicts from a free worker, in the order of `candidates`."""
+def judge(grader: str, reference: Any, candidates: list[str], own: str | None = None) -> list[Verdict]:
+    """Verdicts from a free worker, in the order of `candidates`.
+
+    `own` is a candidate that must be right: if the verifier raises on another, but agrees with that, the other is wrong.
+    """
     if not candidates:
         return []
     worker = _workers.get()
     try:
-        return worker.judge((grader, reference, candidates))
+        return worker.judge((grader, reference, candidates, own))
     finally:
         _workers.put(worker)
 

@@ -20,8 +20,17 @@ class Grade(Record):
     """The last answer, normalised for voting; None if the response has none."""
     answers: int = 0
     """Answers found in the response."""
+    score: float | None = None
+    """In [0, 1], from a grader that gives one (by the last answer); right is a score of 1."""
+    note: str | None = None
+    """What went wrong in the grader, or the remarks of a user's own."""
     strategy: bool | None = None
     """Lab only: whether the response committed to the right strategy."""
+
+    @property
+    def points(self) -> float:
+        """What the response counts in avg@k: its score, or 1 if it is right."""
+        return float(bool(self.last)) if self.score is None else self.score
 
 
 class Sample(Record):
@@ -59,7 +68,7 @@ class Evaluation(Record):
     samples: int
     """Responses to each problem (k)."""
     avg: Estimate
-    """avg@k by the last answer."""
+    """avg@k by the last answer; the mean score, where the grader gives scores."""
     maj: Estimate
     """maj@k: the most frequent answer is right; ties count in parts."""
     pass_at_k: Estimate
@@ -76,11 +85,11 @@ class Evaluation(Record):
 
 
 def grades(samples: Iterable[Sample]) -> dict[str, list[float]]:
-    """Grades by problem, 1 or 0 by the last answer; responses that the grader failed on are left out."""
+    """Grades by problem, 1 or 0 by the last answer or its score; responses that the grader failed on are left out."""
     by_problem: dict[str, list[float]] = {}
     for s in samples:
         if s.grade.last is not None:
-            by_problem.setdefault(s.problem, []).append(float(s.grade.last))
+            by_problem.setdefault(s.problem, []).append(s.grade.points)
     return by_problem
 
 

@@ -13,7 +13,7 @@ class Problem(Record):
     question: str
     answer: str | None = None
     """Reference answer; None where only prompts are needed."""
-    grader: str = "math"
-    """`math`, `reasoning_gym` or `lab`: how a response is checked (esr.grading)."""
+    grader: str = "answers"
+    """How a response is checked: a row of `esr.grading.GRADERS`, with its arguments after a colon."""
     data: dict[str, Any] = {}
     """What the grader needs besides the answer."""

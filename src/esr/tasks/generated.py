@@ -36,7 +36,7 @@ def problems(name: str, task: TaskConfig, purpose: Literal["train", "eval"]) -> 
                 id=problem_id(source, i, entry["question"]),
                 question=entry["question"],
                 answer=None if answer is None else str(answer),
-                grader="reasoning_gym",
+                grader="gym",
                 data=data,
             )
         )

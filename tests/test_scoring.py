@@ -15,7 +15,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from esr import scoring
+from esr import probe, scoring
 from esr.config import ModelConfig
 from esr.method import divergence
 from esr.method.events import one_vocabulary
@@ -140,7 +140,7 @@ def test_soft_capped_and_scaled_heads_are_the_models_own(build):
     for p in model.parameters():
         p.mul_(3)
     lm = LM(model, make_tokenizer(), ModelConfig(model="x"), (2,))
-    scoring.check_head(lm)
+    probe.check(lm)
     prompts, rollout = rows([(4, 6)])
     whole = model(torch.cat([prompts.ids, rollout.response_ids], 1)).logits[0, 3:-1]
     got = logits(lm, prompts, rollout)

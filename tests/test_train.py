@@ -157,7 +157,7 @@ def test_a_fresh_start_keeps_the_lock(home):
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(home, capsys):
     """A teacher that breaks for one token: the run stops at its first occurrence and says where."""
     broken = make_model(2)
-    broken.model.embed_tokens.weight[20:30] = float("nan")
+    broken.model.embed_tokens.weight[23:29] = float("nan")
     broken.save_pretrained("broken")
     AutoTokenizer.from_pretrained(load("c.yaml").teacher.model).save_pretrained("broken")
     code = esr(["train", "c.yaml", "teacher.model=./broken", "run.checkpoint_every=1"])

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from esr.errors import UserError
 from esr.method.divergence import Divergence, entropy, reverse_kl
 from esr.method.events import EventSpace
 from esr.method.layout import lay_out
@@ -120,24 +119,6 @@ def head(lm: LM, hidden: Tensor) -> Tensor:
             return model(input_ids=hidden.new_zeros(1, hidden.shape[0], dtype=torch.long), use_cache=False).logits[0]
         finally:
             model._modules[prefix] = backbone
-
-
-@torch.no_grad()
-def check_head(lm: LM) -> None:
-    """Raise `UserError` unless hidden states and head, taken apart, give the model's own logits."""
-    ids = torch.arange(1, 9, device=lm.device)[None] % lm.vocab_size
-    prompts = Prompts(ids[:, :4], torch.ones_like(ids[:, :4], dtype=torch.bool))
-    rest = Rollout(ids[:, 4:], torch.ones_like(ids[:, 4:], dtype=torch.bool), ids.new_zeros(1))
-    with lm.running():
-        whole = lm.causal_lm(input_ids=ids, use_cache=False).logits[0, 3:-1]
-    try:
-        apart = head(lm, hidden_states(lm, prompts, rest))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{lm.config.model}: its architecture has no separable backbone and head ({error}).") from None
-    if not torch.allclose(whole.float(), apart.float(), atol=0.05, rtol=0.02):
-        raise UserError(
-            f"{lm.config.model}: its head does not act on the backbone's last hidden states; not supported."
-        )
 
 
 def compare(

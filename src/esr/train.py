@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from esr import evaluate, prompts, scoring, tasks
+from esr import evaluate, probe, prompts, tasks
 from esr import trackers as tracking
 from esr.config import Config, ModelConfig, OptimConfig
 from esr.console import progress, say
@@ -48,6 +48,8 @@ def prepare(config: Config) -> Plan:
     """Check models, tokenizers and data. Raises `UserError` with one sentence if something does not fit."""
     tracking.check(config)
     pair = open_pair(config)
+    for side in (config.student, config.teacher):
+        probe.before_loading(side)
     for line in pair.describe():
         say(line)
     train = tasks.load(config.data, "train", need_answer=False)
@@ -114,7 +116,7 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     student = load_student(config.student, device, pair.student_terminators, config.run.seed)
     teacher = load_teacher(config.teacher, student, device, pair.teacher_terminators)
     for lm in (student, teacher):
-        scoring.check_head(lm)
+        probe.check(lm)
     if config.optim.gradient_checkpointing:
         student.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore
     trained = [p for p in student.module.parameters() if p.requires_grad]

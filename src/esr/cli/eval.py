@@ -88,7 +88,7 @@ def slug(settings: Config) -> str:
 
 def measure(directory: RunDir, settings: Config, who: str, name: str) -> Evaluation:
     """Load the one model that is needed, evaluate it, keep the record."""
-    from esr import evaluate, tasks
+    from esr import evaluate, probe, tasks
     from esr.models.checkpoint import find_checkpoint, load_trained
     from esr.models.lm import resolve_device
     from esr.models.load import load_model
@@ -105,6 +105,7 @@ def measure(directory: RunDir, settings: Config, who: str, name: str) -> Evaluat
     else:
         saved = find_checkpoint(directory, int(who) if who.isdigit() else None)
         lm = load_trained(settings, saved, device, pair.student_terminators)
+    probe.check(lm)
     with directory.locked():
         result = evaluate.evaluate(lm, problems, settings.eval, pair.terminators, settings.run.seed, name)
         directory.save_evaluation(*result)

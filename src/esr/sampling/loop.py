@@ -39,7 +39,7 @@ def _sample(lm: LM, prompts: Prompts, sampler: Sampler, noise: Noise, progress: 
     ended = torch.zeros(rows, dtype=torch.bool, device=device)
 
     cache = new_cache(lm, prompts.ids.shape[1] + limit)
-    logits = _forward(lm, prompts.ids, prompts.mask, cache)
+    logits = forward(lm, prompts.ids, prompts.mask, cache)
     times = rows // len(prompts)
     live = torch.arange(rows, device=device)
     if times > 1:
@@ -62,7 +62,7 @@ def _sample(lm: LM, prompts: Prompts, sampler: Sampler, noise: Noise, progress: 
             going = (~stopped).nonzero().squeeze(1)
             live, token, mask = live[going], token[going], mask[going]
             cache.reorder_cache(going)
-        logits = _forward(lm, token[:, None], mask, cache)
+        logits = forward(lm, token[:, None], mask, cache)
 
     width = int(lengths.max())
     response_mask = torch.arange(width, device=device) < lengths[:, None]
@@ -70,7 +70,7 @@ def _sample(lm: LM, prompts: Prompts, sampler: Sampler, noise: Noise, progress: 
     return Rollout(ids[:, :width], response_mask, reason)
 
 
-def _forward(lm: LM, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+def forward(lm: LM, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
     """(B, V) logits after the last of `ids` (B, S); `mask` (B, cached + S) covers everything so far."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     out = lm.causal_lm(

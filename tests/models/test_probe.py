@@ -1,0 +1,103 @@
+"""Every path that claims to be the same model is it, whatever the adapter; or the model is refused."""
+
+import peft
+import pytest
+import torch
+
+from architectures import tiny_model
+from esr import probe
+from esr.config import ModelConfig, StudentConfig
+from esr.errors import UserError
+from esr.models.lm import LM
+from esr.models.load import load_model
+from esr.sampling import packed
+from tiny import make_model, make_tokenizer, save_model
+
+LORA = dict(r=4, task_type="CAUSAL_LM", target_modules="all-linear")
+KINDS = {
+    "lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}, "lora on the head": {"target_modules": ["lm_head"]},
+    "lora on embeddings": {"target_modules": ["embed_tokens", "q_proj"]}, "trained head": {"modules_to_save": ["lm_head"]},
+}  # fmt: skip
+
+
+def adapted(settings: peft.PeftConfig, **options) -> LM:
+    """A tiny model with a random adapter that does something."""
+    module = peft.get_peft_model(make_model(1, **options), settings)
+    torch.manual_seed(5)
+    for p in module.parameters():
+        if p.requires_grad:
+            p.data.add_(0.2 * torch.randn_like(p))
+    return LM(module.eval(), make_tokenizer(), ModelConfig(model="tiny"), (2,), "default")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lora_of_every_kind_is_one_model_on_all_paths(kind):
+    lm = adapted(peft.LoraConfig(**{**LORA, **KINDS[kind]}))
+    probe.check(lm)
+    own = probe.logits(lm)
+    with lm.module.disable_adapter():
+        assert probe.distance(own, lm.causal_lm(torch.arange(8)[None]).logits[0]) > 0.01
+
+
+def test_biased_adapters_and_adapters_on_parameters_are_one_model_on_all_paths():
+    probe.check(adapted(peft.LoraConfig(**LORA, lora_bias=True), attention_bias=True, mlp_bias=True))
+    on_parameters = {**LORA, "target_modules": [], "target_parameters": ["q_proj.weight"]}
+    probe.check(adapted(peft.LoraConfig(**on_parameters)))
+    probe.check(
+        adapted(
+            peft.IA3Config(
+                task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
+            )
+        )
+    )
+
+
+def test_plain_lora_is_merged_and_others_are_left_as_they_are():
+    def merged(**options) -> set[bool]:
+        module = adapted(peft.LoraConfig(**{**LORA, **options})).module
+        return {packed.merged(m) is not None for m in module.modules() if isinstance(m, peft.tuners.lora.Linear)}
+
+    assert merged() == merged(use_rslora=True) == {True}
+    assert merged(use_dora=True) == {False}
+
+
+def test_a_path_that_differs_is_refused_with_the_size(monkeypatch):
+    lm = adapted(peft.LoraConfig(**LORA))
+    monkeypatch.setattr(packed, "merged", lambda layer: getattr(layer, "base_layer", None) and layer.base_layer.weight)
+    with pytest.raises(UserError, match=r"decoding differs from the model's own forward by \d\.\d+ nats"):
+        probe.check(lm)
+
+
+@pytest.mark.parametrize("kind", ["prompt", "prefix"])
+def test_adapters_that_add_to_the_prompt_are_refused(kind, tmp_path):
+    save_model(tmp_path / "m", seed=1)
+    settings = {
+        "prompt": peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2),
+        "prefix": peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2),
+    }[kind]
+    peft.get_peft_model(make_model(1), settings).save_pretrained(tmp_path / "a")
+    with pytest.raises(UserError, match="adapters are not supported"):
+        load_model(ModelConfig(model=str(tmp_path / "m"), adapter=str(tmp_path / "a")), torch.device("cpu"), (2,))
+
+
+def test_a_model_that_computes_padded_rows_wrongly_is_refused():
+    lm = LM(tiny_model("recurrent_gemma"), make_tokenizer(), ModelConfig(model="recurrent"), (2,))
+    with pytest.raises(UserError, match="cannot be run from a cache|decoding differs"):
+        probe.check(lm)
+
+
+def test_what_an_architecture_cannot_do_is_found_before_weights_are_loaded(tmp_path):
+    tiny_model("mixtral").config.save_pretrained(tmp_path / "moe")
+    probe.before_loading(ModelConfig(model=str(tmp_path / "moe")))
+    with pytest.raises(UserError, match=r"set student\.lora\.dropout=0"):
+        probe.before_loading(StudentConfig(model=str(tmp_path / "moe")))
+    probe.before_loading(StudentConfig(model=str(tmp_path / "moe"), lora={"dropout": 0.0}))
+
+
+def test_a_vision_tower_gets_no_adapter():
+    from esr.models.adapters import fresh_adapter
+
+    module = fresh_adapter(tiny_model("gemma3"), StudentConfig(model="x"), 0)
+    names = [name for name, p in module.named_parameters() if p.requires_grad]
+    assert names
+    assert all("language_model" in name for name in names)

@@ -216,6 +216,10 @@ class OptimConfig(Section):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What happens at a step whose loss or gradient is not finite, with other attention kernels too: the run stops with the
+    last good step saved, or the step is left out and counted (`optim/skipped`). What repeats it is kept in `nonfinite/`."""
+
     def progress(self, rows: Sequence[Mapping[str, Any]]) -> float:
         """How much of a run is done after these rows of metrics.jsonl, in [0, 1].
 

@@ -5,7 +5,6 @@ scores every one of them; the student is trained on the exact reverse KL between
 gradient through its own second forward pass only. `esr.train` holds the loop around it.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,17 +14,17 @@ import torch
 from torch import Tensor
 
 from esr.config import Config
-from esr.errors import RunStopped
 from esr.meters import PeakMemory, Phases
 from esr.method import divergence, selection
 from esr.method.events import EventSpace
 from esr.method.horizon import TRACED, trace
 from esr.method.loss import StepCounts, reduce
-from esr.method.metrics import step_metrics
+from esr.method.metrics import length_quantiles, step_metrics
 from esr.method.tensors import PositionStats, Rollout
 from esr.microbatch import Accumulated, Batch, gather, micro_batches, with_less_memory
 from esr.models import dropout
 from esr.models.lm import LM
+from esr.nonfinite import NotFinite, require_finite, require_finite_gradient, with_other_kernels
 from esr.prompts import pad
 from esr.records.problem import Problem
 from esr.sampling.loop import sample
@@ -69,22 +68,29 @@ class StepReport:
     """(B, T) reverse KL."""
     keys: list[str]
     """Problem id of each response."""
+    skipped: NotFinite | None = None
+    """Why the weights have not changed, if they have not."""
 
 
 def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: float) -> StepReport:
     """One optimiser step on fresh rollouts (strictly on-policy).
 
-    `index` counts steps from 0 and, with `run.seed`, fixes all randomness. Raises `RunStopped` before the weights change
-    if a loss or gradient is not finite.
+    `index` counts steps from 0 and, with `run.seed`, fixes all randomness. If a loss or gradient is not finite, with other
+    kernels too, the weights do not change: raises `NotFinite`, or reports the step as skipped (`optim.on_nonfinite`).
     """
     phases, memory = Phases(distiller.student.device), PeakMemory(distiller.student.device)
     batch = rollouts(distiller, pairs, index, phases)
-    attempt = partial(gradient, distiller, batch, index, phases)
-    scored, distiller.micro_batch_tokens = with_less_memory(
-        attempt, distiller.micro_batch_tokens, batch, distiller.notify
-    )
+    attempt = with_other_kernels(partial(gradient, distiller, batch, index, phases), distiller.notify)
+    try:
+        scored, distiller.micro_batch_tokens = with_less_memory(
+            attempt, distiller.micro_batch_tokens, batch, distiller.notify
+        )
+    except NotFinite as error:
+        if distiller.config.optim.on_nonfinite == "stop":
+            raise
+        return skipped(distiller, batch, error, phases, memory)
     with phases("train"):
-        norm = update(distiller, index, lr)
+        norm = update(distiller, lr)
     metrics = {
         "loss": scored.loss,
         **step_metrics(scored.stats, scored.weights, batch.rollout, distiller.sampler.terminators),
@@ -100,6 +106,21 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
     if distiller.config.rollout.horizon.policy in TRACED:
         metrics |= trace(scored.stats.reverse_kl, batch.rollout.response_mask)
     return StepReport(metrics, batch.rollout, scored.stats.reverse_kl, batch.keys)
+
+
+def skipped(distiller: Distiller, batch: Batch, error: NotFinite, phases: Phases, memory: PeakMemory) -> StepReport:
+    """The report of a step that was left out: what it cost, and no statistics."""
+    distiller.optimizer.zero_grad(set_to_none=True)
+    metrics = {
+        "loss": float("nan"),
+        "optim/skipped": 1.0,
+        "tokens/generated": float(batch.rollout.lengths.sum()),
+        **length_quantiles(batch.rollout.lengths.cpu().numpy()),
+        **{f"time/{name}": seconds for name, seconds in phases.seconds.items()},
+        "time/step": sum(phases.seconds.values()),
+        "memory/peak_gib": memory.gib(),
+    }
+    return StepReport(metrics, batch.rollout, torch.zeros_like(batch.noise), batch.keys, error)
 
 
 def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phases: Phases) -> Batch:
@@ -151,20 +172,19 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
             weight = selection.weights(by, k, mask, scores, part.noise)
             weight = weight * selection.by_position(cfg.position_weight.shape, cfg.position_weight.scale, mask)
             loss = reduce(scores.divergence, weight, cfg.aggregation, counts)
-            require_finite(scores, part, index)
+            require_finite(scores, index, part)
             loss.backward()
+            require_finite_gradient(distiller.student.module, index, part)
             total += loss.item()
             stats.append(scores.detach())
             weights.append(weight)
     return gather(rows, stats, weights, batch.rollout, total)
 
 
-def update(distiller: Distiller, index: int, lr: float) -> float:
+def update(distiller: Distiller, lr: float) -> float:
     """Clip the gradient and take the optimiser's step; returns the gradient's norm before clipping."""
     parameters = [p for group in distiller.optimizer.param_groups for p in group["params"]]
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, distiller.config.optim.clip))
-    if not math.isfinite(norm):
-        raise RunStopped(f"The gradient of step {index + 1} is not finite (norm {norm}).")
     for group in distiller.optimizer.param_groups:
         group["lr"] = lr
     distiller.optimizer.step()
@@ -181,13 +201,3 @@ def token_counts(batch: Batch, scored: Accumulated) -> dict[str, float]:
         "tokens/scored": float(2 * generated + prompts),
         "tokens/trained": float((scored.weights > 0).sum()),
     }
-
-
-def require_finite(stats: PositionStats, batch: Batch, index: int) -> None:
-    """Raise `RunStopped` that names the first rollout whose divergence is not finite."""
-    bad = ~torch.isfinite(stats.divergence.detach())
-    if bool(bad.any()):
-        row, position = (int(i) for i in bad.nonzero()[0])
-        raise RunStopped(
-            f"The loss of step {index + 1} is not finite: response to problem {batch.keys[row]}, position {position}."
-        )

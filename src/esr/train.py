@@ -22,6 +22,7 @@ from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_student, load_teacher, read_config
+from esr.nonfinite import NotFinite
 from esr.pair import Pair, open_pair
 from esr.records.problem import Problem
 from esr.records.steps import step_name
@@ -149,7 +150,7 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
         while (part := config.optim.progress(rows)) < 1:
             index = len(rows)
             distiller.sampler = replace(distiller.sampler, max_new_tokens=horizon.at(index, rows))
-            report = step(distiller, batch_of(plan, index), index, lr_at(part * total, config.optim))
+            report = step_or_save(run, distiller, batch_of(plan, index), index, lr_at(part * total, config.optim))
             rows.append(record(run, distiller.student, report, index + 1, config.run.rollouts_every, log))
             limited = f", {config.optim.progress(rows):.0%} of the budget" if config.optim.limited else ""
             advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens{limited}")
@@ -163,6 +164,10 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
                 )
             if due:
                 evaluate_now(plan, run, distiller, index + 1)
+    if left_out := sum(row.get("optim/skipped", 0) > 0 for row in rows):
+        say(
+            f"{left_out} of {len(rows)} steps were skipped, as their loss or gradient was not finite (see {run.path}/nonfinite)."
+        )
     evaluate_now(plan, run, distiller, len(rows))
 
 
@@ -170,6 +175,22 @@ def horizon_of(config: Config) -> Horizon:
     """The policy that gives each step its N."""
     h, cap = config.rollout.horizon, config.rollout.max_new_tokens
     return Horizon(h.policy, h.start, cap, config.optim.steps, h.grow, h.every, h.share, config.run.seed)
+
+
+def step_or_save(run: RunDir, distiller: Distiller, pairs: list[PromptPair], index: int, lr: float) -> StepReport:
+    """A step. One whose loss or gradient is not finite is kept in the run's directory; if the run ends there, the state
+    before it is saved first, so that nothing is lost but the step."""
+    try:
+        report = step(distiller, pairs, index, lr)
+    except NotFinite as error:
+        if index and not any(p.name == step_name(index) for p in run.checkpoints()):
+            checkpoint.save(run, distiller.student, distiller.optimizer, index)
+        raise RunStopped(
+            f"{error} Saved before it; {error.keep(run.path)} repeats it, optim.on_nonfinite=skip goes on without it."
+        ) from None
+    if report.skipped:
+        say(f"{report.skipped} The step is skipped; {report.skipped.keep(run.path)} repeats it.")
+    return report
 
 
 def batch_of(plan: Plan, index: int) -> list[PromptPair]:
@@ -201,7 +222,7 @@ def record(run: RunDir, student: LM, report: StepReport, number: int, rollouts_e
     rows = report.rollout.token_lists()
     texts = prompts.decode(student.tokenizer, rows)
     metrics = {**report.metrics, "response/repetitive": sum(map(repetitive, texts)) / len(texts)}
-    if number % rollouts_every == 0 or number == 1:
+    if (number % rollouts_every == 0 or number == 1) and not report.skipped:
         for i in range(min(SAMPLES_KEPT, len(texts))):
             kl = [round(v, 4) for v in report.kl[i, : len(rows[i])].tolist()]
             shown = {

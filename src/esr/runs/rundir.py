@@ -29,7 +29,7 @@ STATE = "state.json"
 """Written last into a checkpoint."""
 FREE_TO_CHANGE = (
     "run.dir", "run.trackers", "run.checkpoint_every", "run.rollouts_every", "optim.micro_batch_tokens",
-    "optim.gradient_checkpointing", "eval.every", "eval.batch_size", "run.device",
+    "optim.gradient_checkpointing", "optim.on_nonfinite", "eval.every", "eval.batch_size", "run.device",
 )  # fmt: skip
 """Keys that may differ between a run and its resumption: they change no number beyond rounding."""
 LOCK = ".lock"

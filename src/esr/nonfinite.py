@@ -1,0 +1,80 @@
+"""A step whose loss or gradient is not finite: tried once more with other kernels, kept so that it can be repeated."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from esr.errors import RunStopped
+from esr.method.tensors import PositionStats
+from esr.microbatch import Batch
+from esr.runs.files import write_json
+
+R = TypeVar("R")
+
+
+class NotFinite(RunStopped):
+    """A loss or gradient is not finite; the weights have not changed. Holds the micro-batch in which it was noticed."""
+
+    def __init__(self, what: str, where: str, index: int, part: Batch):
+        width = part.rollout.response_ids.shape[1]
+        widths = [width + prompts.ids.shape[1] for prompts in (part.student_prompts, part.teacher_prompts)]
+        super().__init__(
+            f"The {what} of step {index + 1} is not finite: response to problem {where} (micro-batch of "
+            f"{len(part.keys)} rows, {widths[0]} tokens wide for the student, {widths[1]} for the teacher)."
+        )
+        self.step, self.part, self.widths = index + 1, part, widths
+
+    def keep(self, run: Path) -> Path:
+        """Write the micro-batch to `nonfinite/step-NNNNNN.safetensors` in a run's directory, and what is known of it beside
+        it; returns the file. With the checkpoint of the step before, that is all that repeats it."""
+        folder = run / "nonfinite"
+        folder.mkdir(exist_ok=True)
+        file = folder / f"step-{self.step:06d}.safetensors"
+        part = self.part
+        tensors = {
+            "response_ids": part.rollout.response_ids, "response_mask": part.rollout.response_mask,
+            "student_ids": part.student_prompts.ids, "student_mask": part.student_prompts.mask,
+            "teacher_ids": part.teacher_prompts.ids, "teacher_mask": part.teacher_prompts.mask,
+            "noise": part.noise, "dropout": part.dropout,
+        }  # fmt: skip
+        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, file)
+        facts = {"step": self.step, "message": str(self), "problems": part.keys, "widths": self.widths}
+        write_json(file.with_suffix(".json"), {**facts, "torch": torch.__version__})
+        return file
+
+
+def with_other_kernels(attempt: Callable[[int], R], notify: Callable[[str], None]) -> Callable[[int], R]:
+    """`attempt`, and where something in it is not finite once more with attention's plain kernels."""
+
+    def twice(budget: int) -> R:
+        try:
+            return attempt(budget)
+        except NotFinite as error:
+            notify(f"{error} It is done again with other attention kernels.")
+            with sdpa_kernel(SDPBackend.MATH):
+                return attempt(budget)
+
+    return twice
+
+
+def require_finite(scores: PositionStats, index: int, part: Batch) -> None:
+    """Raise `NotFinite` that names the first row and position whose divergence is not finite."""
+    bad = ~torch.isfinite(scores.divergence.detach())
+    if bool(bad.any()):
+        row, position = (int(i) for i in bad.nonzero()[0])
+        raise NotFinite("loss", f"{part.keys[row]}, position {position}", index, part)
+
+
+def require_finite_gradient(module: nn.Module, index: int, part: Batch) -> None:
+    """Raise `NotFinite` if a backward pass left a gradient that is not finite.
+
+    Gradients flow down, so what is not finite anywhere reaches the lowest trained weights: only these are looked at.
+    """
+    lowest = next((p.grad for p in module.parameters() if p.grad is not None), None)
+    if lowest is not None and not bool(torch.isfinite(lowest).all()):
+        raise NotFinite("gradient", ", ".join(dict.fromkeys(part.keys)), index, part)

@@ -114,6 +114,7 @@ def skipped(distiller: Distiller, batch: Batch, error: NotFinite, phases: Phases
     metrics = {
         "loss": float("nan"),
         "optim/skipped": 1.0,
+        "rollout/n": float(distiller.sampler.max_new_tokens),
         "tokens/generated": float(batch.rollout.lengths.sum()),
         **length_quantiles(batch.rollout.lengths.cpu().numpy()),
         **{f"time/{name}": seconds for name, seconds in phases.seconds.items()},

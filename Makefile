@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sandbox trl check format docs clean
+.PHONY: help setup demo test sandbox trl exports architectures check format docs clean
 
 help: ## Show this help
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Create .venv and install everything that the project needs
 
@@ -35,6 +35,16 @@ trl: setup ## Compare with TRL: equal losses, and the speed of a step (installs 
 	.venv-trl/bin/python -m pytest tests/test_trl.py
 	$(BIN)/python examples/smollm2/make_models.py
 	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python
+
+exports: setup ## Load exported models with transformers 4.57 (in .venv-exports) and compare logits
+	test -x .venv-exports/bin/python || $(PYTHON) -m venv .venv-exports
+	.venv-exports/bin/pip install --quiet --constraint constraints.txt torch
+	.venv-exports/bin/pip install --quiet 'transformers==4.57.*' 'peft<0.18'
+	$(BIN)/python tests/models/exports.py write .exports
+	.venv-exports/bin/python tests/models/exports.py read .exports
+
+architectures: setup ## Try every causal architecture that transformers can build tiny: exact or refused
+	$(BIN)/python tests/models/architectures.py
 
 check: setup ## Lint, formatting, types
 	$(BIN)/ruff check src tests bench examples tools

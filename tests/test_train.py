@@ -21,6 +21,8 @@ from esr.configfile import load
 from esr.errors import UserError
 from esr.models import checkpoint
 from esr.models.load import load_student
+from esr.models.machine import threads
+from esr.runs.environment import Machine, inexact
 from esr.runs.rundir import RunDir
 from tiny import make_model
 
@@ -37,7 +39,7 @@ def home(tmp_path, monkeypatch, pair_dir) -> Path:
         "data": {"source": str(pair_dir / "prompts.jsonl")},
         "rollout": {"prompts_per_step": 3, "max_new_tokens": 12},
         "optim": {"steps": 6, "lr": 0.01},
-        "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "rollouts_every": 2},
+        "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "threads": 1, "rollouts_every": 2},
     }
     Path("c.yaml").write_text(yaml.safe_dump(tree))
     return tmp_path
@@ -82,6 +84,29 @@ def test_a_killed_run_goes_on_to_the_same_numbers(home):
     assert rows("killed") == rows("whole")
     assert Path("killed/rollouts.jsonl").read_text() == Path("whole/rollouts.jsonl").read_text()
     assert all(torch.equal(value, weights("killed")[name]) for name, value in weights("whole").items())
+
+
+def test_a_run_goes_on_with_the_threads_that_it_began_with(home, capsys):
+    """Whatever the second process would choose; told otherwise, it says that the numbers will not be exactly the same."""
+    options = ["run.threads=null", "optim.steps=3"]
+    with threads(2):
+        assert esr(["train", "c.yaml", *options]) == 0
+    for told, used in ((None, 2), (1, 1)):
+        last = RunDir("run").checkpoints()[-1]
+        last.rename(last.with_name(f"lost-{told}"))
+        assert esr(["train", "c.yaml", *options, *([f"run.threads={told}"] if told else [])]) == 0
+        assert torch.get_num_threads() == 1
+        assert json.loads(Path("run/env.json").read_text())["resumed"][-1]["threads"] == used
+        said = "Not exactly the numbers of a run without a break: threads 2 -> 1." in capsys.readouterr().err
+        assert said == (told is not None)
+
+
+def test_what_changes_the_rounding_of_sums():
+    first = {"device": "cuda:0", "threads": 2, "processor": "AVX2", "packages": {"torch": "2.12", "numpy": "1"}}
+    assert inexact(first, {**first, "device": "cuda:1", "packages": {"torch": "2.12", "numpy": "2"}}) == ""
+    assert inexact({"packages": {}}, first) == ""
+    now = {**first, "device": "cpu", "processor": "AVX512", "packages": {"torch": "2.13"}}
+    assert inexact(first, now) == "device cuda -> cpu, processor AVX2 -> AVX512, torch 2.12 -> 2.13"
 
 
 def test_full_fine_tuning_resumes_exactly_too(home):
@@ -146,7 +171,7 @@ def test_a_fresh_start_keeps_the_lock(home):
     assert esr(["train", "c.yaml", "optim.steps=1"]) == 0
     config, run = load("c.yaml"), RunDir("run")
     with run.locked():
-        run.open_or_create(config, "cpu", fresh=True)
+        run.open_or_create(config, Machine("cpu"), fresh=True)
         assert run.metrics() == [] and RunDir("run~1").metrics()
         with pytest.raises(UserError, match="in use"), RunDir("run").locked():
             pass

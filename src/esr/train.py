@@ -22,6 +22,7 @@ from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_student, load_teacher, read_config
+from esr.models.machine import machine, threads
 from esr.nonfinite import NotFinite
 from esr.pair import Pair, open_pair
 from esr.records.problem import Problem
@@ -97,8 +98,8 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     """Train to the last step, resuming what is there. Raises `UserError`, or `RunStopped` when interrupted."""
     plan = prepare(config)
     device = resolve_device(config.run.device)
-    with run.locked():
-        run.open_or_create(config, str(device), fresh)
+    with run.locked(), threads(config.run.threads or (None if fresh else run.threads())):
+        run.open_or_create(config, machine(device), fresh)
         if run.complete(config):
             say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
             return
@@ -137,7 +138,9 @@ def resume(run: RunDir, distiller: Distiller) -> int:
     done = checkpoint.load(distiller.student, distiller.optimizer, saved[-1]) if saved else 0
     if done:
         say(f"Resuming {run.path} after step {done}.")
-        run.note_resumption(str(distiller.student.device), done)
+        changed = run.note_resumption(machine(distiller.student.device), done)
+        if changed:
+            say(f"Not exactly the numbers of a run without a break: {changed}.")
     run.forget_after(done)
     return done
 

@@ -17,6 +17,7 @@ from esr.errors import UserError
 from esr.records.base import Estimate
 from esr.records.evaluation import Grade, Sample
 from esr.records.study import ArmSeed
+from esr.runs.environment import Machine
 from esr.study import plan, result, work
 
 
@@ -242,7 +243,7 @@ def test_untrained_evaluations_are_borrowed_from_an_equal_start_only(tmp_path, p
     first, second, other_seed = (next(r for r in study.runs if (r.arm, r.seed) == key) for key in
                                  (("short", 1), ("long", 1), ("long", 2)))  # fmt: skip
     for run in (first, second, other_seed):
-        run.directory.open_or_create(run.config, "cpu")
+        run.directory.open_or_create(run.config, Machine("cpu"))
     for name in ("step-000000", "teacher"):
         answers(first, name, 4)
     work.borrow_evaluations(second)

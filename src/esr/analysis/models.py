@@ -9,6 +9,7 @@ from esr.config import Config
 from esr.models.checkpoint import find_checkpoint, load_trained
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model, load_teacher
+from esr.models.machine import machine
 from esr.pair import Pair, open_pair
 from esr.records.steps import step_of
 from esr.runs.rundir import RunDir
@@ -35,7 +36,7 @@ def load(run: RunDir, config: Config, step: int | None) -> Models:
     pair = open_pair(config)
     device = resolve_device(config.run.device)
     if saved is None:
-        run.open_or_create(config, str(device))
+        run.open_or_create(config, machine(device))
         student = load_model(config.student, device, pair.student_terminators)
         teacher = load_teacher(config.teacher, student, device, pair.teacher_terminators)
         return Models(pair, student, None, teacher, 0)

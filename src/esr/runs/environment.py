@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,22 @@ from esr import __version__
 from esr.records.base import FORMAT_VERSION
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "math-verify", "reasoning-gym", "numpy")
+EXACT = ("torch", "transformers", "peft")
+"""Packages another version of which may round sums in another way."""
 
 
-def environment(device: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Machine:
+    """What torch computes on."""
+
+    device: str
+    threads: int | None = None
+    """Of a CPU's computation."""
+    processor: str | None = None
+    """What torch's kernels use of the CPU, such as `AVX2`."""
+
+
+def environment(machine: Machine) -> dict[str, Any]:
     """What the numbers depend on besides the configuration."""
     versions = {}
     for name in PACKAGES:
@@ -27,11 +42,26 @@ def environment(device: str) -> dict[str, Any]:
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": device,
+        **asdict(machine),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": versions,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+
+
+def inexact(first: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What two environments differ in that changes the rounding of sums, such as `threads 1 -> 2`; "" for nothing.
+
+    What the first does not know is left out.
+    """
+    before, after = _rounding(first), _rounding(now)
+    return ", ".join(f"{k} {v} -> {after[k]}" for k, v in before.items() if v is not None and v != after[k])
+
+
+def _rounding(found: Mapping[str, Any]) -> dict[str, Any]:
+    device, packages = str(found.get("device", "")).partition(":")[0], found.get("packages", {})
+    own = {"device": device or None, "threads": found.get("threads"), "processor": found.get("processor")}
+    return own | {name: packages.get(name) for name in EXACT}
 
 
 def _git_revision() -> str | None:

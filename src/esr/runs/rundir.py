@@ -22,14 +22,14 @@ from esr.errors import UserError
 from esr.records.base import FORMAT_VERSION
 from esr.records.evaluation import Evaluation, Sample
 from esr.records.steps import step_name
-from esr.runs.environment import environment
+from esr.runs.environment import Machine, environment, inexact
 from esr.runs.files import dumps, read_json, read_lines, read_record, writable, write_json, write_text
 
 STATE = "state.json"
 """Written last into a checkpoint."""
 FREE_TO_CHANGE = (
     "run.dir", "run.trackers", "run.checkpoint_every", "run.rollouts_every", "optim.micro_batch_tokens",
-    "optim.gradient_checkpointing", "optim.on_nonfinite", "eval.every", "eval.batch_size", "run.device",
+    "optim.gradient_checkpointing", "optim.on_nonfinite", "eval.every", "eval.batch_size", "run.device", "run.threads",
 )  # fmt: skip
 """Keys that may differ between a run and its resumption: they change no number beyond rounding."""
 LOCK = ".lock"
@@ -99,10 +99,10 @@ class RunDir:
     def exists(self) -> bool:
         return self.config_file.exists()
 
-    def open_or_create(self, config: Config, device: str | None = None, fresh: bool = False) -> None:
+    def open_or_create(self, config: Config, machine: Machine | None = None, fresh: bool = False) -> None:
         """Make this the directory of a run with `config`, or open it as that.
 
-        `device` is noted in `env.json`; None leaves that to the process that will load the models. `fresh` moves an
+        `machine` is noted in `env.json`; None leaves that to the process that will load the models. `fresh` moves an
         existing run aside (to NAME~1, NAME~2, ...). Where nothing has been trained yet, another configuration takes the
         place of the old one, and evaluations made under that are moved aside. Raises `UserError` if the directory holds
         something else, or a trained run with another configuration.
@@ -116,8 +116,8 @@ class RunDir:
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.config_file, {"format_version": FORMAT_VERSION, **config.model_dump()})
-            if device is not None and not self.environment_file.exists():
-                write_json(self.environment_file, {**environment(device), "resumed": []})
+            if machine is not None and not self.environment_file.exists():
+                write_json(self.environment_file, {**environment(machine), "resumed": []})
 
     def _files(self) -> list[Path]:
         """Whatever is here but the lock, `config.json` first, which makes it a run."""
@@ -153,11 +153,19 @@ class RunDir:
         found = read_json(self.environment_file)
         return found if isinstance(found, dict) else {}
 
-    def note_resumption(self, device: str, step: int) -> None:
-        """Add to `env.json` where and with what a run goes on after `step`; the first environment stays."""
-        first = self.environment()
-        resumed = [*first.get("resumed", []), {"after_step": step, **environment(device)}]
+    def threads(self) -> int | None:
+        """How many this run began with; None if it has not, or before that was recorded."""
+        return self.environment().get("threads") if self.environment_file.exists() else None
+
+    def note_resumption(self, machine: Machine, step: int) -> str:
+        """Add to `env.json` where and with what a run goes on after `step`; the first environment stays.
+
+        Returns what has changed since the run began so that its numbers are no longer exactly those of one without a break.
+        """
+        first, now = self.environment(), environment(machine)
+        resumed = [*first.get("resumed", []), {"after_step": step, **now}]
         write_json(self.environment_file, {**first, "resumed": resumed})
+        return inexact(first, now)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

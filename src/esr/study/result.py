@@ -6,7 +6,7 @@ from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation, Sample, grades
 from esr.records.steps import BEFORE, step_name
 from esr.records.study import NOT_RUN, Arm, ArmSeed, Study
-from esr.runs.environment import environment
+from esr.runs.environment import Machine, environment
 from esr.runs.history import curve, training_evaluations
 from esr.runs.rundir import RunDir, flatten
 from esr.study import work
@@ -36,7 +36,7 @@ def record(plan: Plan, failed: dict[str, str], command: str) -> Study:
     return Study(
         name=plan.name, question=plan.study.question, rule=plan.study.rule, reference=", ".join(plan.study.references), task=first.task,
         problems=first.problems, samples=first.samples, seeds=plan.study.seeds, base=flatten(plan.base.model_dump()),
-        rules=RULES, arms=arms, environment=environment(plan.base.run.device), command=command,
+        rules=RULES, arms=arms, environment=environment(Machine(plan.base.run.device)), command=command,
         seconds=round(sum(work.seconds(d) for d in unique), 1),
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sandbox trl exports architectures check format docs clean
+.PHONY: help setup demo test sandbox bfcl trl exports architectures check format docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -27,6 +27,10 @@ test: setup ## Run the tests
 sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can)
 	command -v bwrap >/dev/null || { apt-get update -qq && apt-get install -y -qq bubblewrap; } || { echo 'Install bubblewrap first.'; exit 1; }
 	$(BIN)/python -m pytest -m sandbox
+
+bfcl: setup ## Compare our judge of function calls with BFCL's own checker (2 MB into .venv-bfcl)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-bfcl bfcl-eval
+	$(BIN)/python tools/check_bfcl.py .venv-bfcl/bfcl_eval
 
 trl: setup ## Compare with TRL: equal losses, and the speed of a step (installs TRL into .venv-trl)
 	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl

@@ -207,3 +207,22 @@ def test_a_file_that_is_no_config_is_one_sentence(tmp_path, content, capsys):
 def test_the_keys_of_a_study_are_explained(capsys):
     assert esr(["config", "--study"]) == 0
     assert "named from the study file's directory" in " ".join(capsys.readouterr().out.replace("│", "").split())
+
+
+def test_code_without_a_sandbox_is_for_one_command_line(tmp_path):
+    """A file may not ask for it, and a run's record does not hold it."""
+    tree = {
+        "student": {"model": "a/b"},
+        "teacher": {"model": "a/c"},
+        "data": {"source": "x.jsonl"},
+        "eval": {"source": "humaneval"},
+    }
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    config = load(file, ["eval.unsafe_code=true"])
+    assert config.eval is not None
+    assert config.eval.unsafe_code
+    assert "unsafe_code" not in config.model_dump()["eval"]
+    file.write_text(yaml.safe_dump(tree | {"eval": {"source": "humaneval", "unsafe_code": True}}))
+    with pytest.raises(UserError, match="for one command line"):
+        load(file)

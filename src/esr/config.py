@@ -88,7 +88,7 @@ class TaskConfig(Section):
 
     source: LocalPath
     """Hub data set id, a `.jsonl` or `.parquet` file, `reasoning_gym:TASK`, a named task (`math500`, `gsm8k`, `aime24`,
-    `aime25`), or `lab:TASK`."""
+    `aime25`, `humaneval`, `humaneval+`, `mbpp`, `mbpp+`, `bfcl:CATEGORY`), or `lab:TASK`."""
     subset: str | None = None
     """Configuration name of a hub data set."""
     split: str | None = None
@@ -255,6 +255,8 @@ class EvalConfig(TaskConfig):
     """Problems sampled together."""
     teacher: bool = True
     """Evaluate the teacher too, once."""
+    unsafe_code: bool = Field(False, exclude=True)
+    """Run generated code without a sandbox. Holds for one command line; a file may not say it, and no record keeps it."""
 
 
 class RunConfig(Section):

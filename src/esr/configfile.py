@@ -41,7 +41,12 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     in the working directory only. Raises `UserError` with one sentence that names the file, the key and the remedy.
     """
     path = Path(path)
-    return validate(apply_overrides(found_from(path, read_mapping(path)), overrides), where=str(path))
+    tree = read_mapping(path)
+    if isinstance(tree.get("eval"), dict) and tree["eval"].get("unsafe_code"):
+        raise UserError(
+            f"{path}: eval.unsafe_code is for one command line; take it out of the file and add eval.unsafe_code=true."
+        )
+    return validate(apply_overrides(found_from(path, tree), overrides), where=str(path))
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from importlib import resources
 
 import pytest
 
+from esr import tasks
+from esr.config import TaskConfig
 from esr.errors import UserError
-from esr.grading import code, sandbox
+from esr.grading import code, grade, sandbox
 from esr.grading.code import extract
 from esr.records.problem import Problem
 
@@ -104,3 +106,40 @@ def test_canonical_solutions_pass_and_broken_ones_fail():
     assert len(rows) == 164
     assert [rows[i]["task_id"] for i, (right, _) in enumerate(verdicts) if not right] == []
     assert [rows[i]["task_id"] for i, (_, wrong) in enumerate(verdicts) if wrong] == []
+
+
+HUMAN = {"prompt": "def f(x):\n", "entry_point": "f", "canonical_solution": "    return x / 3\n", "task_id": "t/0"}
+ROWS = {
+    "as HumanEval": HUMAN | {"test": "def check(candidate):\n    assert candidate(3) == 1"},
+    "as evalplus's release": HUMAN | {"base_input": [[3]], "plus_input": [[1], [2.0]], "atol": 0},
+    "as evalplus on the hub, which compares with numpy": HUMAN
+    | {"test": "import numpy as np\ndef check(candidate):\n    assert np.allclose(candidate(1), 1 / 3)"},
+    "as MBPP": {"text": "Divide by three.", "code": "def f(x):\n    return x / 3", "test_list": ["assert f(3) == 1"]},
+    "as MBPP+": {
+        "prompt": "Divide.", "code": "def f(x):\n    return x / 3", "test_list": ["assert f(3) == 1"], "test_imports": ["import math"],
+        "test": "inputs = [[3], [6]]\nfor i in inputs:\n    assert math.isclose(f(*i), i[0] / 3)",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("name", ROWS)
+def test_every_format_of_programming_tasks_is_read_and_judged(name, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(ROWS[name]) + "\n")
+    source = "mbpp" if "MBPP" in name else "humaneval"
+    (problem,) = tasks.load(TaskConfig(source=source, params={"path": str(file)}), "eval", need_answer=True)
+    right, near, wrong = (
+        f"```python\ndef f(x):\n    return {value}\n```" for value in ("x / 3", "x / 3 + 1e-12", "x // 3 + 1")
+    )
+    grades = grade([problem] * 3, [right, near, wrong])
+    assert grades[0].last is True
+    assert grades[2].last is False
+    if "evalplus" in name:
+        assert grades[1].last is True, "evalplus compares floats with a tolerance"
+
+
+def test_a_task_file_that_is_none_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(sandbox, "trouble", lambda: "")
+    with pytest.raises(UserError, match="params.path"):
+        tasks.load(TaskConfig(source="mbpp", params={"path": str(tmp_path / "none.jsonl")}), "eval", need_answer=True)

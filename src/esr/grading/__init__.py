@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from esr.grading import answers, choice, gym, python, text
+from esr.grading import answers, choice, code, gym, python, text, tools
 from esr.grading.pool import WORKERS
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
@@ -16,6 +16,8 @@ GRADERS: dict[str, Callable[[Problem, str], Grade]] = {
     "text": text.grade,
     "gym": gym.grade,
     "python": python.grade,
+    "code": code.grade,
+    "tools": tools.grade,
     "lab": lab.grade,
 }
 """How a response is checked, by the part of `Problem.grader` before its first colon."""

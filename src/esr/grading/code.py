@@ -23,18 +23,18 @@ STOPS = ("\nclass ", "\ndef ", "\n# ", "\nif __name__", "\nprint(", "\n```", "\n
 """Where a completion that runs on past its function is cut, as in the harnesses of HumanEval."""
 
 
-def grade(problem: Problem, text: str, unsafe: bool = False) -> Grade:
+def grade(problem: Problem, text: str) -> Grade:
     """Whether the program in `text` passes the problem's tests.
 
     `problem.data` has `test` (Python that calls the functions named in `names` and raises if a value is wrong), `setup` (the
-    task's own code: helpers of the test and the reference solution), `prompt` (code that a completion continues; may be empty)
-    and `check` (the reference's name for tests that compare with it). Raises `UserError` if the test breaks on
-    its own, without a candidate.
+    task's own code: helpers of the test and the reference solution), `prompt` (code that a completion continues; may be
+    empty), `check` (the reference's name, for tests that compare with it) and `unsafe` (run it without isolation). Raises
+    `UserError` if the judge's process cannot work.
     """
     source = extract(text, problem.data["names"], problem.data.get("prompt", ""))
     if source is None:
         return Grade(first=False, last=False, any=False)
-    right, _ = run(source, problem.data, unsafe)
+    right, _ = run(source, problem.data, problem.data.get("unsafe", False))
     return Grade(first=right, last=right, any=right, answer=source.strip(), answers=1)
 
 

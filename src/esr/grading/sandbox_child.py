@@ -146,4 +146,5 @@ def main(role):
 
 
 if __name__ == "__main__":
-    main(sys.argv[-1])
+    sys.path += sys.argv[2:]
+    main(sys.argv[1])

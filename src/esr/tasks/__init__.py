@@ -10,7 +10,7 @@ from typing import Literal
 from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.records.problem import Problem
-from esr.tasks import files, generated, hub
+from esr.tasks import calls, code, files, generated, hub
 
 Purpose = Literal["train", "eval"]
 
@@ -53,6 +53,10 @@ def _read(task: TaskConfig, purpose: Purpose, need_answer: bool) -> list[Problem
         return problems(name, dict(task.params), task.size, task.seed, purpose)
     if kind == "reasoning_gym" and colon:
         return generated.problems(name, task, purpose)
+    if kind == "bfcl" and colon:
+        return calls.problems(name, task)
+    if task.source in code.NAMED:
+        return code.problems(task, unsafe=getattr(task, "unsafe_code", False))
     if _is_file(task.source):
         return files.problems(task, need_answer)
     if task.source in hub.NAMED or re.fullmatch(r"[\w.-]+/[\w.-]+", task.source):
@@ -61,7 +65,7 @@ def _read(task: TaskConfig, purpose: Purpose, need_answer: bool) -> list[Problem
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise UserError(
         f"Task source {task.source!r} is unknown{hint}: give a hub data set as owner/name, a .jsonl or .parquet file,"
-        f" reasoning_gym:TASK, lab:TASK, or one of {', '.join(hub.NAMED)}."
+        f" reasoning_gym:TASK, lab:TASK, or one of {', '.join([*hub.NAMED, *code.NAMED, *(f'bfcl:{c}' for c in calls.CATEGORIES)])}."
     )
 
 

@@ -43,12 +43,12 @@ def problems(task: TaskConfig, purpose: Literal["train", "eval"], need_answer: b
     split = task.split or (source.train if purpose == "train" else source.test)
     if split is None:
         raise UserError(f"{task.source} is a test set without training prompts; set `data.source` to another data set.")
-    rows = _rows(source.id, task.subset or source.subset, split)
+    table = rows(source.id, task.subset or source.subset, split)
     where = f"{source.id} (split {split})"
-    return to_problems(rows, where, task.source, source.question, source.answer if need_answer else None)
+    return to_problems(table, where, task.source, source.question, source.answer if need_answer else None)
 
 
-def _rows(name: str, subset: str | None, split: str) -> Iterator[Row]:
+def rows(name: str, subset: str | None, split: str) -> Iterator[Row]:
     """The rows of a split, from the hub or, where it cannot be reached, from the local cache."""
     import datasets
 

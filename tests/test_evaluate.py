@@ -3,7 +3,9 @@
 import pytest
 
 from esr.evaluate import difference, summarise
-from esr.records.evaluation import Grade, Sample
+from esr.records.evaluation import Evaluated, Evaluation, Grade, Sample, comparable, grouped
+
+TEACHER = Evaluated(who="teacher")
 
 
 def sample(problem: str, number: int, right: bool | None, finished: bool, tokens: int = 10) -> Sample:
@@ -20,7 +22,7 @@ SAMPLES = [
 
 
 def test_summary_by_hand():
-    got = summarise(SAMPLES, "x", "m", "t", {}, 1.0)
+    got = summarise(SAMPLES, TEACHER, "m", "t", {}, 1.0)
     assert (got.problems, got.samples, got.grader_failures) == (3, 2, 1)
     assert got.avg.value == pytest.approx((1 + 0 + 1) / 3)
     assert got.finish_rate.value == pytest.approx(4 / 6)
@@ -31,10 +33,47 @@ def test_summary_by_hand():
 
 def test_accuracy_is_finish_rate_times_accuracy_given_finish_when_unfinished_ones_are_wrong():
     rows = [sample(str(i), j, (i + j) % 3 == 0 and i % 2 == 0, i % 2 == 0) for i in range(6) for j in range(3)]
-    got = summarise(rows, "x", "m", "t", {}, 1.0)
+    got = summarise(rows, TEACHER, "m", "t", {}, 1.0)
     assert got.avg.value == pytest.approx(got.finish_rate.value * got.avg_given_finish.value)
 
 
 def test_difference_is_paired_by_problem():
     worse = [s.model_copy(update={"grade": sample("", 0, False, True).grade}) for s in SAMPLES]
     assert difference(worse, SAMPLES, "x", "y").avg.value == pytest.approx(-2 / 3)
+
+
+def test_what_the_grader_failed_on_is_not_measured():
+    """Never an accuracy of zero: a rate over nothing is None, and so is a difference without a graded problem."""
+    failed = [s.model_copy(update={"grade": Grade(first=None, last=None, any=None)}) for s in SAMPLES]
+    got = summarise(failed, TEACHER, "m", "t", {}, 1.0)
+    assert (got.avg, got.maj, got.pass_at_k, got.avg_first, got.avg_any, got.avg_given_finish) == (None,) * 6
+    assert (got.grader_failures, got.finish_rate.value) == (6, pytest.approx(4 / 6))
+    assert difference(failed, SAMPLES, "x", "y").avg is None
+    assert Evaluation.model_validate_json(got.model_dump_json()) == got
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("step-000000", ("student", 0, "", "before")), ("step-001200", ("student", 1200, "", "step 1200")),
+        ("teacher@gsm8k-0a1b2c", ("teacher", None, "gsm8k-0a1b2c", "teacher")),
+    ],
+)  # fmt: skip
+def test_a_record_that_still_has_a_name_is_read(name, expected):
+    got = summarise(SAMPLES, TEACHER, "m", "t", {}, 1.0)
+    old = {k: v for k, v in got.model_dump().items() if k not in ("who", "step", "variant")} | {"name": name}
+    read = Evaluation.model_validate(old)
+    assert (read.who, read.step, read.variant, read.label) == expected
+    assert read.name == name and "name" not in read.model_dump()
+
+
+def test_only_the_seed_of_sampling_may_differ_between_comparable_evaluations():
+    def evaluation(task="t", **settings):
+        return summarise(SAMPLES, TEACHER, "m", task, {"samples": 2, "seed": 0, "seed_sampling": 1, **settings}, 1.0)
+
+    base = evaluation()
+    assert comparable(base, evaluation(seed_sampling=2))
+    others = [evaluation(samples=4), evaluation(seed=1), evaluation(task="u"), evaluation(top_p=0.9)]
+    assert not any(comparable(base, other) for other in others)
+    mixed = [base, others[0], evaluation(seed_sampling=2), others[1]]
+    assert grouped(mixed, lambda e: e) == [[mixed[0], mixed[2]], [mixed[1]], [mixed[3]]]

@@ -17,10 +17,10 @@ def record(name: str) -> Json | None:
 def verdict(e: Json, better: str, worse: str) -> str:
     """What a paired difference says, by its interval."""
     if e["low"] > 0:
-        return f"{better} ({pct(e, '+')})"
+        return f"{better} ({pct(e, sign=True)})"
     if e["high"] < 0:
-        return f"{worse} ({pct(e, '+')})"
-    return f"no difference found ({pct(e, '+')})"
+        return f"{worse} ({pct(e, sign=True)})"
+    return f"no difference found ({pct(e, sign=True)})"
 
 
 def arms(study: Json) -> dict[str, Json]:
@@ -62,13 +62,13 @@ def arm_row(a: Json) -> list[str]:
         return f"{100 * sum(values) / len(values):.1f}" if values else "-"
 
     tokens = sum(s["tokens"]["p50"] for s in good) / len(good) if good else 0
-    against = f"{pct(a['difference'], '+')} ({a['reference']})" if a["difference"] else "-"
+    against = f"{pct(a['difference'], sign=True)} ({a['reference']})" if a["difference"] else "-"
     each = " / ".join(
         ("-" if s["error"] == "not run yet" else "failed") if s["error"] else f"{100 * s['avg']['value']:.1f}"
         for s in a["seeds"]
     )
     return [
-        a["name"], str(a["n"]), pct(a["avg"]), against, pct(a["gain"], "+"), each, mean("strategy_rate"), mean("finish_rate"),
+        a["name"], str(a["n"]), pct(a["avg"]), against, pct(a["gain"], sign=True), each, mean("strategy_rate"), mean("finish_rate"),
         f"{tokens:.0f}", f"{a['seconds_per_step']:.2f}", ", ".join(a["marks"]),
     ]  # fmt: skip
 
@@ -113,16 +113,17 @@ def claims() -> list[str]:
                      curve_words(decay, "teacher", "student", "all")])  # fmt: skip
     if profile := record("profile"):
         beyond = profile["beyond"]
-        inside = f"inside the window {nats(profile['inside'], '+')} nats"
-        rows.append(["training the first N tokens aligns the rest too (cascading alignment)",
-                     f"{inside}; beyond it {nats(beyond, '+')} nats, on the {beyond['n']} common responses that reach it" if beyond else
-                     f"{inside}; the untrained student's responses end within the window"])  # fmt: skip
+        inside = f"inside the window {nats(profile['inside'], sign=True)} nats"
+        outside = "the untrained student's responses end within the window"
+        if beyond:
+            outside = f"beyond it {nats(beyond, sign=True)} nats, on the {beyond['n']} common responses that reach it"
+        rows.append(["training the first N tokens aligns the rest too (cascading alignment)", f"{inside}; {outside}"])
     if swap := record("prefix-swap"):
         by_part = {(c["prefix"], c["tail"]): c for c in swap["conditions"]}
         rows.append([
             "the gain sits in the first N tokens",
-            f"trained prefix, raw tail {pct(by_part['after', 'before']['change'], '+')}; raw prefix, trained tail "
-            f"{pct(by_part['before', 'after']['change'], '+')}; both {pct(by_part['after', 'after']['change'], '+')}",
+            f"trained prefix, raw tail {pct(by_part['after', 'before']['change'], sign=True)}; raw prefix, trained tail "
+            f"{pct(by_part['before', 'after']['change'], sign=True)}; both {pct(by_part['after', 'after']['change'], sign=True)}",
         ])  # fmt: skip
     if selection := record("selection"):
         by = arms(selection)
@@ -184,7 +185,7 @@ def decay_section(decay: Json) -> list[str]:
                     str(p["k"]),
                     f"{p['continued']} / {p['finished']}",
                     pct(p["avg"]),
-                    pct(p["change"], "+"),
+                    pct(p["change"], sign=True),
                     pct(p["with_finished"]),
                 ]
             )
@@ -213,8 +214,11 @@ def models_section() -> list[str]:
     home = RESULTS.parent / "src" / "esr" / "lab" / "models"
     for file in sorted(home.glob("*/scores.json")):
         s = json.loads(file.read_text())
-        accuracy = pct({"value": s["accuracy"], "low": s["low"], "high": s["high"]})
-        shares = [f"{100 * s[key]:.1f}" for key in ("right", "accuracy_when_right", "concise", "finished")]
+        accuracy = pct({"value": s["accuracy"], "low": s["low"], "high": s["high"], "n": s["count"]})
+        shares = [
+            "-" if s[key] is None else f"{100 * s[key]:.1f}"
+            for key in ("right", "accuracy_when_right", "concise", "finished")
+        ]
         rows.append(
             [f"`lab:{file.parent.name}`", f"{s['parameters']:,}", accuracy, *shares, " / ".join(map(str, s["length"]))]
         )

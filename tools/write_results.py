@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from esr.records.base import Estimate, as_text
+from esr.records.evaluation import Evaluation, grouped
+
 RESULTS = Path(__file__).parent.parent / "results"
 
 
@@ -14,17 +17,13 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / name).read_text())
 
 
-def pct(e: dict[str, Any] | None, sign: str = "") -> str:
-    """`52.1 [48.0, 56.2]`, in percent."""
-    if e is None:
-        return "-"
-    return f"{100 * e['value']:{sign}.1f} [{100 * e['low']:{sign}.1f}, {100 * e['high']:{sign}.1f}]"
+def pct(e: dict[str, Any] | None, sign: bool = False) -> str:
+    """An estimate of a record, in percent."""
+    return as_text(e and Estimate.model_validate(e), sign=sign)
 
 
-def nats(e: dict[str, Any] | None, sign: str = "") -> str:
-    if e is None:
-        return "-"
-    return f"{e['value']:{sign}.3f} [{e['low']:{sign}.3f}, {e['high']:{sign}.3f}]"
+def nats(e: dict[str, Any] | None, sign: bool = False) -> str:
+    return as_text(e and Estimate.model_validate(e), "nats", sign)
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
@@ -36,32 +35,22 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
     ]
 
 
-def called(name: str) -> str:
-    return {"step-000000": "student before", "teacher": "teacher"}.get(
-        name, f"student after {name[5:].lstrip('0')} steps"
-    )
+def called(e: Evaluation) -> str:
+    return "teacher" if e.step is None else f"student after {e.step} steps" if e.step else "student before"
 
 
-def groups(evaluations: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Evaluations of one task with one setting."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for e in evaluations:
-        found.setdefault(json.dumps([e["task"], e["settings"]], sort_keys=True), []).append(e)
-    return list(found.values())
-
-
-def accuracy(evaluations: list[dict[str, Any]], changes: dict[str, dict[str, Any]]) -> list[str]:
+def accuracy(evaluations: list[Evaluation], changes: dict[str, dict[str, Any]]) -> list[str]:
     """One task's table."""
     first = evaluations[0]
-    how = "greedy" if first["settings"]["temperature"] == 0 else f"temperature {first['settings']['temperature']:g}"
+    how = "greedy" if first.settings["temperature"] == 0 else f"temperature {first.settings['temperature']:g}"
     rows = [
         [
-            called(e["name"].partition("@")[0]), pct(e["avg"]), pct(changes.get(e["name"]), "+"), pct(e["avg_first"]),
-            pct(e["avg_any"]), pct(e["finish_rate"]), pct(e["repetition_rate"]), f"{e['tokens']['p50']:.0f}",
+            called(e), as_text(e.avg), pct(changes.get(e.name), sign=True), as_text(e.avg_first), as_text(e.avg_any),
+            as_text(e.finish_rate), as_text(e.repetition_rate), f"{e.tokens['p50']:.0f}",
         ]
         for e in evaluations
     ]  # fmt: skip
-    title = f"`{first['task']}`, {first['problems']} problems, {first['samples']} responses each, {how}:"
+    title = f"`{first.task}`, {first.problems} problems, {first.samples} responses each, {how}:"
     head = [
         "model",
         "accuracy (last answer)",
@@ -96,7 +85,8 @@ def smollm2() -> list[str]:
         "Accuracy is measured on single operations with one-digit numbers, a task that the prompts do not train. "
         "Percent, 95% interval clustered by problem; the change is paired by problem.", "",
     ]  # fmt: skip
-    for group in groups(run["evaluations"]):
+    evaluations = [Evaluation.model_validate(e) for e in run["evaluations"]]
+    for group in grouped(evaluations, lambda e: e):
         lines += accuracy(group, {d["name"]: d["avg"] for d in run["differences"]})
     lines += [
         f"Reverse KL to the teacher in nats, on {profile['problems']} held-out prompts of `{profile['prompts']}` (95% interval by "
@@ -113,8 +103,8 @@ def smollm2() -> list[str]:
         ])  # fmt: skip
     lines += table(["positions", "before, common", "after, common", "after, own", "tokens / responses (common)"], rows)
     lines += [
-        f"Paired change on the common responses: {nats(profile['inside'], '+')} in the first {profile['trained_window']} positions, "
-        f"{nats(profile['beyond'], '+')} beyond them, where nothing was trained.", "",
+        f"Paired change on the common responses: {nats(profile['inside'], sign=True)} in the first {profile['trained_window']} positions, "
+        f"{nats(profile['beyond'], sign=True)} beyond them, where nothing was trained.", "",
         f"Training loss at the last step {last['loss']:.3f}; peak memory {last['memory/peak_gib']:.1f} GiB.", "",
     ]  # fmt: skip
     return lines

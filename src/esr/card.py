@@ -11,16 +11,17 @@ from huggingface_hub.utils import validate_repo_id
 
 from esr import __version__
 from esr.config import Config
-from esr.records.base import Estimate
-from esr.records.evaluation import Evaluation, label
+from esr.records.base import as_text
+from esr.records.evaluation import Evaluation, by_progress
+from esr.records.steps import step_of
 
 
 def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool, title: str) -> str:
     """Markdown with a YAML head, from the template `card.md`. `step` names the exported checkpoint."""
-    by_task = sorted(evaluations, key=lambda e: (e.task, e.name))
+    by_task = sorted(evaluations, key=lambda e: (e.task, *by_progress(e)))
     return str(
         ModelCard.from_template(
-            metadata(config, [e for e in by_task if e.name.partition("@")[0] == step], adapter, title),
+            metadata(config, [e for e in by_task if e.step == step_of(step)], adapter, title),
             template_str=resources.files("esr").joinpath("card.md").read_text(encoding="utf-8"),
             student=config.student.model, teacher=config.teacher.model, version=__version__, step=step, title=title,
             n=config.rollout.max_new_tokens, recipe=recipe(config), measured=list(map(measured, by_task)),
@@ -33,7 +34,7 @@ def metadata(config: Config, evaluations: list[Evaluation], adapter: bool, title
     """What the hub reads: the base model if it lies there, and the exported student's accuracies in percent."""
     results = [
         EvalResult("text-generation", e.task, e.task, "accuracy", round(100 * e.avg.value, 2), metric_name=f"avg@{e.samples}")
-        for e in evaluations
+        for e in evaluations if e.avg
     ]  # fmt: skip
     return ModelCardData(
         base_model=hub_id(config.student.model),
@@ -70,10 +71,5 @@ def recipe(config: Config) -> list[tuple[str, Any]]:
 
 def measured(e: Evaluation) -> tuple[str, ...]:
     """An evaluation's row of the table."""
-    shares = map(percent, (e.avg, e.pass_at_k, e.finish_rate))
-    return (label(e.name), e.task, f"{e.problems} x {e.samples}", *shares, f"{e.tokens['p50']:.0f}")
-
-
-def percent(estimate: Estimate) -> str:
-    """`52.1% [48.0, 56.2]`."""
-    return f"{100 * estimate.value:.1f}% [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    shares = (as_text(share, unit="%") for share in (e.avg, e.pass_at_k, e.finish_rate))
+    return (e.label, e.task, f"{e.problems} x {e.samples}", *shares, f"{e.tokens['p50']:.0f}")

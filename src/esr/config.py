@@ -4,7 +4,9 @@ Precedence: defaults < YAML file < `section.key=value` overrides. The defaults a
 ESR run and a full on-policy distillation run differ in one key, `rollout.max_new_tokens`.
 """
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -257,6 +259,16 @@ class EvalConfig(TaskConfig):
     """Evaluate the teacher too, once."""
     unsafe_code: bool = Field(False, exclude=True)
     """Run generated code without a sandbox. Holds for one command line; a file may not say it, and no record keeps it."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the numbers depend on, without what only says when and how fast."""
+        return self.model_dump(exclude={"every", "batch_size", "teacher"})
+
+    def mark(self) -> str:
+        """A short part of a file name that tells evaluations with other settings apart."""
+        dumped = self.model_dump_json(exclude={"every", "batch_size", "teacher"})
+        source = re.sub(r"[^A-Za-z0-9.]+", "-", self.source).strip("-")[-40:]
+        return f"{source}-{hashlib.sha256(dumped.encode()).hexdigest()[:6]}"
 
 
 class RunConfig(Section):

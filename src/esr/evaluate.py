@@ -2,32 +2,89 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from esr import grading, intervals, prompts, tasks
-from esr.config import EvalConfig
-from esr.console import Advance, progress
+from esr import grading, intervals, probe, prompts, tasks
+from esr.config import Config, EvalConfig
+from esr.console import Advance, progress, say
+from esr.errors import UserError
 from esr.grading.find import repetitive
-from esr.models.lm import LM
-from esr.records.evaluation import Difference, Evaluation, Sample, grades
+from esr.models.checkpoint import load_trained
+from esr.models.lm import LM, resolve_device
+from esr.models.load import load_model
+from esr.models.machine import machine
+from esr.pair import open_pair
+from esr.records.base import Estimate
+from esr.records.evaluation import Difference, Evaluated, Evaluation, Sample, grades
 from esr.records.problem import Problem
+from esr.runs.rundir import RunDir
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
 
 
+def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluation:
+    """The evaluation of `who` that a run keeps; if it has none, it is made now, with the one model that it needs.
+
+    `own` is the run's configuration, kept there if the run is new; `asked` is the same but for `eval` and the device.
+    Raises `UserError` without an `eval` section, a problem or the student's checkpoint.
+    """
+    if asked.eval is None:
+        raise UserError("There is no evaluation task; add eval.source=TASK (for example eval.source=math500).")
+    found = run.evaluation(who.name)
+    if found is not None:
+        return found
+    pair = open_pair(asked)
+    problems = problems_of(asked.eval, tasks.load(asked.data, "train", need_answer=False))
+    device = resolve_device(asked.run.device)
+    if who.step is None:
+        lm = load_model(asked.teacher, device, pair.teacher_terminators)
+    elif who.step == 0:
+        lm = load_model(asked.student, device, pair.student_terminators)
+    else:
+        lm = load_trained(asked, run.find_checkpoint(who.step), device, pair.student_terminators)
+    probe.check(lm)
+    with run.locked():
+        run.open_or_create(own, machine(device))
+        return keep(run, asked, who, lm, problems, pair.terminators)
+
+
+def problems_of(settings: EvalConfig, train: Sequence[Problem]) -> list[Problem]:
+    """The evaluation problems that are no training prompts. Raises `UserError` if there is none."""
+    problems, shared = tasks.disjoint(train, tasks.load(settings, "eval", need_answer=True))
+    if shared:
+        say(f"{shared} evaluation problems also occur among the training prompts and are left out.")
+    if not problems:
+        raise UserError(
+            "Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split."
+        )
+    return problems
+
+
+def keep(
+    run: RunDir, config: Config, who: Evaluated, lm: LM, problems: Sequence[Problem], terminators: tuple[int, ...]
+) -> Evaluation:
+    """The evaluation of `who`, who is `lm`, that a run keeps; made now if it has none."""
+    found = run.evaluation(who.name)
+    if found is not None:
+        return found
+    assert config.eval is not None
+    evaluation, responses = evaluate(lm, problems, config.eval, terminators, config.run.seed, who)
+    run.save_evaluation(evaluation, responses)
+    return evaluation
+
+
 def evaluate(
-    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, name: str
+    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, who: Evaluated
 ) -> tuple[Evaluation, list[Sample]]:
     """Evaluate one model. Equal problems and seed give paired responses for every model: the same random numbers."""
     start = time.perf_counter()
-    samples = graded_responses(lm, problems, settings, terminators, seed, title=f"Evaluating {name}")
-    record = {**settings.model_dump(exclude={"every", "batch_size", "teacher"}), "seed_sampling": seed}
-    return summarise(
-        samples, name, lm.config.model, tasks.describe(settings), record, time.perf_counter() - start
-    ), samples
+    samples = graded_responses(lm, problems, settings, terminators, seed, title=f"Evaluating {who.label}")
+    record = {**settings.settings(), "seed_sampling": seed}
+    seconds = time.perf_counter() - start
+    return summarise(samples, who, lm.config.model, tasks.describe(settings), record, seconds), samples
 
 
 def graded_responses(
@@ -60,7 +117,7 @@ def graded_responses(
                         finished=finished,
                         repetitive=repetitive(text),
                         grade=grade,
-                    )  # fmt: skip
+                    )
                 )
             advance(len(batch))
     return [s for i in range(len(problems)) for s in graded[i]]
@@ -79,7 +136,7 @@ class _Counter:
 
 
 def summarise(
-    samples: Sequence[Sample], name: str, model: str, task: str, settings: dict[str, object], seconds: float
+    samples: Sequence[Sample], who: Evaluated, model: str, task: str, settings: dict[str, object], seconds: float
 ) -> Evaluation:
     """The record of an evaluation from its graded responses. Responses that the grader failed on are counted and left out."""
     by_problem: dict[str, list[Sample]] = defaultdict(list)
@@ -87,36 +144,42 @@ def summarise(
         by_problem[s.problem].append(s)
     groups = list(by_problem.values())
 
-    def rate(pick, keep=lambda s: True):  # type: ignore[no-untyped-def]
-        values = [[float(pick(s)) for s in group if keep(s)] for group in groups]
-        kept = [v for v in values if v]
-        return intervals.accuracy(kept) if kept else None
+    def rate(pick: Callable[[Sample], float | None]) -> Estimate | None:
+        """Over the responses for which `pick` is known; None if it is for none."""
+        values = [[float(v) for s in group if (v := pick(s)) is not None] for group in groups]
+        return intervals.accuracy(values) if any(values) else None
 
-    judged = lambda s: s.grade.last is not None  # noqa: E731
+    judged = [[s.grade for s in group] for group in groups if any(s.grade.last is not None for s in group)]
     lengths = np.array([s.tokens for s in samples])
-    majorities = [[grading.majority([s.grade for s in group])] for group in groups if any(map(judged, group))]
-    passes = [[float(any(s.grade.last for s in group))] for group in groups if any(map(judged, group))]
-    zero = intervals.accuracy([[0.0]])
     return Evaluation(
-        name=name, model=model, task=task, settings=settings, problems=len(groups), samples=max(map(len, groups)),
-        avg=rate(lambda s: s.grade.points, judged) or zero,
-        maj=intervals.accuracy(majorities) if majorities else zero,
-        pass_at_k=intervals.accuracy(passes) if passes else zero,
-        avg_first=rate(lambda s: s.grade.first, judged) or zero,
-        avg_any=rate(lambda s: s.grade.any, judged) or zero,
-        finish_rate=rate(lambda s: s.finished) or zero,
+        who=who.who,
+        step=who.step,
+        variant=who.variant,
+        model=model,
+        task=task,
+        settings=settings,
+        problems=len(groups),
+        samples=max(map(len, groups)),
+        avg=rate(lambda s: None if s.grade.last is None else s.grade.points),
+        maj=intervals.accuracy([[grading.majority(group)] for group in judged]) if judged else None,
+        pass_at_k=intervals.accuracy([[float(any(g.last for g in group))] for group in judged]) if judged else None,
+        avg_first=rate(lambda s: s.grade.first),
+        avg_any=rate(lambda s: s.grade.any),
+        finish_rate=intervals.accuracy([[float(s.finished) for s in group] for group in groups]),
         avg_given_finish=intervals.ratio(
             [sum(bool(s.grade.last) for s in group if s.finished) for group in groups],
-            [sum(judged(s) for s in group if s.finished) for group in groups],
+            [sum(s.grade.last is not None for s in group if s.finished) for group in groups],
         ),
-        repetition_rate=rate(lambda s: s.repetitive) or zero,
-        strategy_rate=rate(lambda s: s.grade.strategy, lambda s: s.grade.strategy is not None),
+        repetition_rate=intervals.accuracy([[float(s.repetitive) for s in group] for group in groups]),
+        strategy_rate=rate(lambda s: s.grade.strategy),
         tokens={f"p{q}": float(np.quantile(lengths, q / 100)) for q in (10, 50, 90)} | {"mean": float(lengths.mean())},
-        grader_failures=sum(not judged(s) for s in samples), seconds=round(seconds, 2),
-    )  # fmt: skip
+        grader_failures=sum(s.grade.last is None for s in samples),
+        seconds=round(seconds, 2),
+    )
 
 
 def difference(samples: Sequence[Sample], reference: Sequence[Sample], name: str, reference_name: str) -> Difference:
     """avg@k minus the reference's avg@k, paired by problem."""
-    change = intervals.paired_difference(grades(samples), grades(reference))
+    ours, theirs = grades(samples), grades(reference)
+    change = intervals.paired_difference(ours, theirs) if ours.keys() & theirs.keys() else None
     return Difference(name=name, reference=reference_name, avg=change)

@@ -19,7 +19,6 @@ from esr.config import Config, ModelConfig, StudentConfig
 from esr.console import say
 from esr.errors import UserError
 from esr.models import checkpoint, terminators
-from esr.models.checkpoint import find_checkpoint
 from esr.models.lm import LM
 from esr.models.load import base_file, load_generation_config, load_student, load_weights, loading, quiet, read_config
 from esr.pair import open_pair
@@ -44,7 +43,7 @@ def export(run: RunDir, target: Path, step: int | None, kind: str) -> Path:
     if target.exists():
         raise UserError(f"{target} exists already; choose another directory.")
     config = run.config()
-    saved = find_checkpoint(run, step)
+    saved = run.find_checkpoint(step)
     if kind == "adapter" and not (saved / "adapter").exists():
         raise UserError(f"{run.path} trained the full model, so there is no adapter to export; leave out --adapter.")
     settings = config.student.model_copy(update={"dtype": base_dtype(config.student)})

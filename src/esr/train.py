@@ -16,7 +16,7 @@ from esr import trackers as tracking
 from esr.config import Config, ModelConfig, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
-from esr.errors import RunStopped, UserError
+from esr.errors import RunStopped
 from esr.grading.find import repetitive
 from esr.method.horizon import Horizon
 from esr.models import checkpoint
@@ -25,6 +25,7 @@ from esr.models.load import load_student, load_teacher, read_config
 from esr.models.machine import machine, threads
 from esr.nonfinite import NotFinite
 from esr.pair import Pair, open_pair
+from esr.records.evaluation import Evaluated
 from esr.records.problem import Problem
 from esr.records.steps import step_name
 from esr.runs.rundir import RunDir
@@ -55,14 +56,7 @@ def prepare(config: Config) -> Plan:
     for line in pair.describe():
         say(line)
     train = tasks.load(config.data, "train", need_answer=False)
-    problems = tasks.load(config.eval, "eval", need_answer=True) if config.eval else []
-    problems, shared = tasks.disjoint(train, problems)
-    if shared:
-        say(f"{shared} evaluation problems also occur among the training prompts and are left out.")
-    if config.eval and not problems:
-        raise UserError(
-            "Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split."
-        )
+    problems = evaluate.problems_of(config.eval, train) if config.eval else []
     sides = [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
     order = np.random.default_rng(config.run.seed).permutation(len(train))
     needed = config.optim.steps * config.rollout.prompts_per_step
@@ -244,18 +238,14 @@ def record(run: RunDir, student: LM, report: StepReport, number: int, rollouts_e
 
 def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int) -> None:
     """Evaluate the student after `number` steps (0: before), and the teacher once, unless that is done already."""
-    settings = plan.config.eval
-    if settings is None:
+    config = plan.config
+    if config.eval is None:
         return
-    who: list[tuple[str, LM]] = [(step_name(number), distiller.student)]
-    if settings.teacher:
-        who.append(("teacher", distiller.teacher))
-    for name, lm in who:
-        if run.evaluation(name) is None:
-            result = evaluate.evaluate(
-                lm, plan.problems, settings, distiller.sampler.terminators, plan.config.run.seed, name
-            )
-            run.save_evaluation(*result)
+    who = [(Evaluated(who="student", step=number), distiller.student)]
+    if config.eval.teacher:
+        who.append((Evaluated(who="teacher"), distiller.teacher))
+    for evaluated, lm in who:
+        evaluate.keep(run, config, evaluated, lm, plan.problems, distiller.sampler.terminators)
 
 
 @contextlib.contextmanager

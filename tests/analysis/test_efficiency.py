@@ -10,7 +10,7 @@ from esr.config import Config
 from esr.evaluate import summarise
 from esr.records.base import Estimate
 from esr.records.efficiency import Efficiency, EfficiencySettings
-from esr.records.evaluation import Grade, Sample
+from esr.records.evaluation import Evaluated, Grade, Sample
 from esr.records.study import CurvePoint
 from esr.runs.files import read_record, write_json
 from esr.runs.rundir import RunDir
@@ -47,7 +47,9 @@ def make_run(path, seconds: list[float], rights: dict[int, int], device="cpu", s
     run = RunDir(path)
     for step, n in rights.items():
         how = settings or {"temperature": 0.7, "seed_sampling": 1}
-        run.save_evaluation(summarise(graded(n), f"step-{step:06d}", "m", "d.jsonl", how, 1.0), graded(n))
+        run.save_evaluation(
+            summarise(graded(n), Evaluated(who="student", step=step), "m", "d.jsonl", how, 1.0), graded(n)
+        )
     return run
 
 
@@ -58,7 +60,7 @@ def compute(run: RunDir, *others: RunDir) -> Efficiency:
 def test_costs_by_hand(tmp_path):
     """The first of four steps is left out of the phases, and of nothing else."""
     run = make_run(tmp_path / "run", [9.0, 1.0, 2.0, 3.0], {0: 2, 2: 4, 4: 6})
-    run.save_evaluation(summarise(graded(9), "step-000004@other", "m", "other", {}, 1.0), graded(9))
+    run.save_evaluation(summarise(graded(9), Evaluated.named("step-000004@other"), "m", "other", {}, 1.0), graded(9))
     record = compute(run)
     (row,) = record.rows
     assert row.phases["step"].value == pytest.approx(2.0)

@@ -10,7 +10,7 @@ from esr.analysis import lengths, open_subject
 from esr.cli.main import run as esr
 from esr.config import Config
 from esr.evaluate import summarise
-from esr.records.evaluation import Grade, Sample
+from esr.records.evaluation import Evaluated, Grade, Sample
 from esr.records.lengths import Lengths, LengthsSettings
 from esr.runs.files import read_record, write_json
 from esr.runs.rundir import RunDir
@@ -36,7 +36,7 @@ def make_run(path, evaluations: dict[str, list[int]], settings=None, cap: int = 
     for name, counts in evaluations.items():
         samples = [sample(i // 2, i % 2, t, finished=t < cap) for i, t in enumerate(counts)]
         how = {"max_new_tokens": cap, "seed_sampling": 1, **(settings or {})}
-        run.save_evaluation(summarise(samples, name, "m", "prompts.jsonl", how, 1.0), samples)
+        run.save_evaluation(summarise(samples, Evaluated.named(name), "m", "prompts.jsonl", how, 1.0), samples)
     return run
 
 
@@ -88,7 +88,9 @@ def test_the_interval_is_a_bootstrap_over_problems_not_over_samples():
 def test_only_evaluations_of_the_same_settings_are_compared(tmp_path, capsys):
     run = make_run(tmp_path / "a", {"step-000000": SHORT, "step-000030": LONG})
     samples = [sample(i // 2, i % 2, t) for i, t in enumerate(TEACHER)]
-    run.save_evaluation(summarise(samples, "teacher", "m", "other task", {"max_new_tokens": 100}, 1.0), samples)
+    run.save_evaluation(
+        summarise(samples, Evaluated.named("teacher"), "m", "other task", {"max_new_tokens": 100}, 1.0), samples
+    )
     other_seed = make_run(tmp_path / "b", {"step-000010": TEACHER}, {"seed_sampling": 2})
     record = compute(run, other_seed)
     assert [r.model for r in record.rows] == ["before", "step 30", "b"]

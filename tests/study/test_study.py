@@ -15,7 +15,7 @@ import yaml
 from esr import evaluate, intervals
 from esr.errors import UserError
 from esr.records.base import Estimate
-from esr.records.evaluation import Grade, Sample
+from esr.records.evaluation import Evaluated, Grade, Sample
 from esr.records.study import ArmSeed
 from esr.runs.environment import Machine
 from esr.study import plan, result, work
@@ -202,7 +202,7 @@ def answers(run, name, right):
         )
         for p in range(10) for i in range(2)
     ]  # fmt: skip
-    run.directory.save_evaluation(evaluate.summarise(graded, name, "m", "t", {"k": 2}, 1.0), graded)
+    run.directory.save_evaluation(evaluate.summarise(graded, Evaluated.named(name), "m", "t", {"k": 2}, 1.0), graded)
 
 
 def finished_study(tmp_path, pair_dir, ends):

@@ -13,8 +13,9 @@ from esr.analysis.subject import Subject
 from esr.config import Config
 from esr.errors import UserError
 from esr.records.efficiency import Efficiency, EfficiencyRow, EfficiencySettings
+from esr.records.evaluation import comparable
 from esr.records.study import CurvePoint
-from esr.runs.history import comparable, curve, run_names, training_evaluations
+from esr.runs.history import curve, run_names, training_evaluations
 from esr.runs.rundir import RunDir
 
 PHASES = ("sync", "generate", "score", "train", "step")
@@ -31,7 +32,7 @@ def compute(subject: Subject, settings: EfficiencySettings, others: Sequence[Run
     machines = [run.environment() for run in runs]
     evaluations = [training_evaluations(run) for run in runs]
     curves = [curve(run, found) for run, found in zip(runs, evaluations, strict=True)]
-    common = comparable(evaluations)
+    common = all(comparable(a, b) for a, b in pairwise(e for run in evaluations for e in run))
     target = min(max(p.avg.value for p in points) for points in curves) if common and all(curves) else None
     labels = run_names(runs)
     rows = [

@@ -15,11 +15,10 @@ from esr.analysis.subject import Subject
 from esr.config import EvalConfig
 from esr.console import progress
 from esr.errors import UserError
-from esr.records import steps
 from esr.records.base import Estimate
-from esr.records.evaluation import Evaluation, Sample, label
+from esr.records.evaluation import Evaluation, Sample, by_progress, comparable
 from esr.records.lengths import LengthRow, Lengths, LengthsSettings
-from esr.runs.history import conditions, run_names
+from esr.runs.history import run_names
 from esr.runs.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -114,21 +113,15 @@ def student_evaluation(run: RunDir, step: int | None, like: Evaluation | None = 
 
     With `like`, one of the same task and settings as that. None if there is none.
     """
-    found = [e for e in with_samples(run) if not e.name.startswith("teacher")]
-    found = [e for e in found if step is None or step_of(e) == step]
+    found = [e for e in with_samples(run) if e.who == "student" and (step is None or e.step == step)]
     if like is not None:
-        found = [e for e in found if conditions(e) == conditions(like)]
-    return max(found, key=lambda e: ("@" not in e.name, step_of(e)), default=None)
+        found = [e for e in found if comparable(e, like)]
+    return max(found, key=lambda e: (not e.variant, e.step or 0), default=None)
 
 
 def with_samples(run: RunDir) -> list[Evaluation]:
     """The evaluations whose responses are there."""
     return [e for e in run.evaluations() if run.responses_file(e.name).exists()]
-
-
-def step_of(evaluation: Evaluation) -> int:
-    """The step in an evaluation's name."""
-    return steps.step_of(evaluation.name.partition("@")[0]) or 0
 
 
 def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[RunDir]) -> Lengths:
@@ -137,11 +130,11 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[RunDir]) ->
     Raises `UserError` if another run has none with that task and settings.
     """
     start = time.perf_counter()
-    wanted = {"before", label(last.name), "teacher"}
-    alike = [e for e in with_samples(run) if conditions(e) == conditions(last) and label(e.name) in wanted]
-    alike = sorted(alike, key=lambda e: (e.name.startswith("teacher"), e.name))
-    alike = list({label(e.name): e for e in reversed(alike)}.values())[::-1]
-    models = [of_samples(label(e.name), run.responses(e.name)) for e in alike]
+    wanted = {"before", last.label, "teacher"}
+    alike = [e for e in with_samples(run) if comparable(e, last) and e.label in wanted]
+    alike = sorted(alike, key=by_progress)
+    alike = list({e.label: e for e in reversed(alike)}.values())[::-1]
+    models = [of_samples(e.label, run.responses(e.name)) for e in alike]
     names = run_names([run, *others])[1:]
     used = {m.model: e.name for m, e in zip(models, alike, strict=True)}
     for name, other in zip(names, others, strict=True):
@@ -154,8 +147,8 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[RunDir]) ->
         used[name] = str(other.evaluation_file(found.name).with_suffix(""))
     config = run.config()
     references = {"student": config.student.model, "teacher": config.teacher.model}
-    if step_of(last):
-        references["after"] = f"{run.path} {label(last.name)}"
+    if last.step:
+        references["after"] = f"{run.path} {last.label}"
     settings = {"from": "evaluations", "evaluations": used, "eval": last.settings}
     return record(models, references, last.task, int(last.settings["max_new_tokens"]), settings, start)
 

@@ -6,7 +6,7 @@ import peft
 import torch
 
 from esr.config import Config
-from esr.models.checkpoint import find_checkpoint, load_trained
+from esr.models.checkpoint import load_trained
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model, load_teacher
 from esr.models.machine import machine
@@ -32,7 +32,7 @@ def load(run: RunDir, config: Config, step: int | None) -> Models:
 
     The directory of the latter becomes a run directory if it is none yet.
     """
-    saved = find_checkpoint(run, step) if run.checkpoints() else None
+    saved = run.find_checkpoint(step) if run.checkpoints() else None
     pair = open_pair(config)
     device = resolve_device(config.run.device)
     if saved is None:

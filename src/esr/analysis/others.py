@@ -8,7 +8,7 @@ from pathlib import Path
 from esr.analysis.subject import Subject
 from esr.config import Config
 from esr.errors import UserError
-from esr.models.checkpoint import find_checkpoint, load_trained
+from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
 from esr.records.steps import step_of
 from esr.runs.rundir import RunDir
@@ -30,7 +30,7 @@ def other_students(subject: Subject, runs: Sequence[RunDir]) -> list[Other]:
     taken = ["before", "after", "teacher", *(run.path.name for run in runs)]
     others = []
     for run in runs:
-        config, saved = run.config(), find_checkpoint(run, None)
+        config, saved = run.config(), run.find_checkpoint(None)
         if (config.student.model, config.teacher.model) != pair:
             raise UserError(
                 f"{run.path} is a run of {config.student.model} and {config.teacher.model}, not of {pair[0]} and {pair[1]}."

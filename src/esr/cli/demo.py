@@ -10,6 +10,7 @@ from esr.analysis import ANALYSES
 from esr.cli import show
 from esr.console import say
 from esr.errors import UserError
+from esr.records.base import as_text
 from esr.records.study import Study
 from esr.runs.files import read_record
 from esr.runs.places import study_record
@@ -61,12 +62,12 @@ def verdict(study: Study) -> None:
     arms = {arm.name: arm for arm in study.arms}
     esr, full = arms["esr"], arms["full"]
     show.out.print(
-        f"Accuracy: untrained {show.pct(esr.before)}, ESR (N = {esr.n}) {show.pct(esr.avg)}, full {show.pct(full.avg)}, "
-        f"teacher {show.pct(esr.teacher)}; ESR against full {show.pct(esr.difference, sign=True)}; "
+        f"Accuracy: untrained {as_text(esr.before)}, ESR (N = {esr.n}) {as_text(esr.avg)}, full {as_text(full.avg)}, "
+        f"teacher {as_text(esr.teacher)}; ESR against full {as_text(esr.difference, sign=True)}; "
         f"seeds: {', '.join(map(str, study.seeds))}.",
         soft_wrap=True,
     )
-    if full.seconds_per_step and full.peak_memory_gib:
+    if esr.seconds_per_step and full.seconds_per_step:
         show.out.print(
             f"A step took {esr.seconds_per_step:.2f} s with ESR and {full.seconds_per_step:.2f} s in full "
             f"({full.seconds_per_step / esr.seconds_per_step:.1f} times as long); peak memory of the process "

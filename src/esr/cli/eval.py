@@ -9,8 +9,8 @@ from esr import configfile
 from esr.cli import show
 from esr.config import Config
 from esr.errors import UserError
-from esr.records.evaluation import Evaluation
-from esr.records.steps import BEFORE
+from esr.records.evaluation import Evaluated, by_progress, comparable
+from esr.records.steps import step_of
 from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir, open_run
 
@@ -32,81 +32,50 @@ def evaluate(
 
     Example: `esr eval runs/smollm2 eval.source=gsm8k eval.limit=200 --who teacher`
     """
-    directory, settings = target(run, overrides or [])
-    if settings.eval is None:
-        raise UserError("There is no evaluation task; add eval.source=TASK (for example eval.source=math500).")
-    changed = directory.exists() and slug(settings) != slug(directory.config())
-    name = evaluation_name(directory, who) + (f"@{slug(settings)}" if changed else "")
-    found = directory.evaluation(name)
-    result = found or measure(directory, settings, who, name)
-    group = next(g for g in show.grouped(show.ordered(directory.evaluations())) if any(e.name == name for e in g))
+    directory, own, asked = target(run, overrides or [])
+    wanted = evaluated(directory, who, own, asked)
+
+    from esr.evaluate import of_run
+
+    result = of_run(directory, own, asked, wanted)
+    group = [e for e in sorted(directory.evaluations(), key=by_progress) if comparable(e, result)]
     changes = show.differences(directory, group)
     if json:
-        change = next((c.model_dump() for c in changes if c.name == name), None)
+        change = next((c.model_dump() for c in changes if c.name == result.name), None)
         show.emit({"evaluation": result.model_dump(), "difference": change})
     else:
         show.evaluation_table(group, changes)
 
 
-def target(path: Path, overrides: list[str]) -> tuple[RunDir, Config]:
-    """The run directory and settings that the user means."""
-    wrong = [o for o in overrides if not o.startswith(("eval.", "run.device="))]
-    if wrong and path.is_dir():
-        raise UserError(f"{wrong[0]}: only eval.* and run.device can be changed when a run is evaluated.")
+def target(path: Path, overrides: list[str]) -> tuple[RunDir, Config, Config]:
+    """The run directory, its own configuration, and that with the evaluation that the user asks for.
+
+    A config file has the directory that training it would use, there or not.
+    """
+    others = [o for o in overrides if not o.startswith(("eval.", "run.device="))]
     if path.is_dir():
+        if others:
+            raise UserError(f"{others[0]}: only eval.* and run.device can be changed when a run is evaluated.")
         directory = open_run(path)
-        return directory, configfile.load(directory.config_file, overrides)
-    settings = configfile.load(path, overrides)
-    return RunDir(run_directory(settings, path)), settings
+        return directory, directory.config(), configfile.load(directory.config_file, overrides)
+    asked = configfile.load(path, overrides)
+    directory = RunDir(run_directory(asked, path))
+    if not directory.exists():
+        return directory, configfile.load(path, others), asked
+    kept = directory.config()
+    device = asked.run.model_copy(update={"device": kept.run.device})
+    own = asked.model_copy(update={"eval": kept.eval, "run": device})
+    directory.open_or_create(own)
+    return directory, own, asked
 
 
-def evaluation_name(directory: RunDir, who: str) -> str:
-    """The record's name: `teacher`, or `step-NNNNNN`."""
+def evaluated(directory: RunDir, who: str, own: Config, asked: Config) -> Evaluated:
+    """Whom the user means, marked with the settings if they are not the run's own."""
+    marks = [config.eval.mark() if config.eval else "" for config in (own, asked)]
+    variant = "" if marks[0] == marks[1] else marks[1]
     if who == "teacher":
-        return "teacher"
-    if who == "base":
-        return BEFORE
-    if who != "last" and not who.isdigit():
+        return Evaluated(who="teacher", variant=variant)
+    if who not in ("last", "base") and not who.isdigit():
         raise UserError(f"--who {who}: give last, base, teacher, or the number of a step.")
-    from esr.models.checkpoint import find_checkpoint
-
-    return find_checkpoint(directory, int(who) if who.isdigit() else None).name
-
-
-def slug(settings: Config) -> str:
-    """A short file-name part that tells evaluations with other settings apart."""
-    import hashlib
-    import re
-
-    if settings.eval is None:
-        return ""
-    digest = hashlib.sha256(
-        settings.eval.model_dump_json(exclude={"every", "batch_size", "teacher"}).encode()
-    ).hexdigest()[:6]
-    return re.sub(r"[^A-Za-z0-9.]+", "-", settings.eval.source).strip("-")[-40:] + "-" + digest
-
-
-def measure(directory: RunDir, settings: Config, who: str, name: str) -> Evaluation:
-    """Load the one model that is needed, evaluate it, keep the record."""
-    from esr import evaluate, probe, tasks
-    from esr.models.checkpoint import find_checkpoint, load_trained
-    from esr.models.lm import resolve_device
-    from esr.models.load import load_model
-    from esr.pair import open_pair
-
-    assert settings.eval is not None
-    pair = open_pair(settings)
-    problems = tasks.load(settings.eval, "eval", need_answer=True)
-    device = resolve_device(settings.run.device)
-    if who == "teacher":
-        lm = load_model(settings.teacher, device, pair.teacher_terminators)
-    elif who == "base":
-        lm = load_model(settings.student, device, pair.student_terminators)
-    else:
-        saved = find_checkpoint(directory, int(who) if who.isdigit() else None)
-        lm = load_trained(settings, saved, device, pair.student_terminators)
-    probe.check(lm)
-    with directory.locked():
-        result = evaluate.evaluate(lm, problems, settings.eval, pair.terminators, settings.run.seed, name)
-        directory.save_evaluation(*result)
-    return result[0]
+    step = 0 if who == "base" else step_of(directory.find_checkpoint(int(who) if who.isdigit() else None).name)
+    return Evaluated(who="student", step=step, variant=variant)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.errors import UserError
-from esr.records.base import Estimate
+from esr.records.base import Estimate, as_text
 
 app = typer.Typer(no_args_is_help=True, help="The lab's tiny models: list them, or build one again from its seed.")
 
@@ -45,8 +45,10 @@ def list_models(json: Annotated[bool, typer.Option("--json", help="Print the sco
     for name in columns:
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name in ("model", "accuracy"))
     for name, s in found.items():
-        accuracy = show.pct(Estimate(value=s["accuracy"], low=s["low"], high=s["high"], n=s["count"]))
-        shares = (f"{100 * s[key]:.1f}" for key in ("right", "accuracy_when_right", "finished"))
+        accuracy = as_text(Estimate(value=s["accuracy"], low=s["low"], high=s["high"], n=s["count"]))
+        shares = (
+            "-" if s[key] is None else f"{100 * s[key]:.1f}" for key in ("right", "accuracy_when_right", "finished")
+        )
         lengths = " / ".join(map(str, s["length"]))
         table.add_row(f"lab:{name}", f"{s['parameters']:,}", accuracy, *shares, lengths, str(s["count"]))
     show.out.print(table)

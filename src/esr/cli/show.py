@@ -7,8 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from esr.console import Terminal, duration
-from esr.records.base import Estimate
-from esr.records.evaluation import Difference, Evaluation, label
+from esr.records.base import as_text
+from esr.records.evaluation import Difference, Evaluation, by_progress, grouped
 from esr.runs.files import finite
 from esr.runs.rundir import RunDir
 
@@ -22,17 +22,9 @@ def emit(value: Any) -> None:
     print(json.dumps(finite(value), indent=1, ensure_ascii=False))
 
 
-def pct(estimate: Estimate | None, sign: bool = False) -> str:
-    """`52.1 [48.0, 56.2]`, in percent or percentage points."""
-    if estimate is None:
-        return "-"
-    form = "{:+.1f}" if sign else "{:.1f}"
-    return f"{form.format(100 * estimate.value)} [{', '.join(form.format(100 * v) for v in (estimate.low, estimate.high))}]"
-
-
 def run_summary(run: RunDir, as_json: bool) -> None:
     """A run's evaluations, paired differences to the untrained student, and what a step cost."""
-    evaluations, rows = ordered(run.evaluations()), run.metrics()
+    evaluations, rows = sorted(run.evaluations(), key=by_progress), run.metrics()
     changes = differences(run, evaluations)
     if as_json:
         emit({
@@ -40,7 +32,7 @@ def run_summary(run: RunDir, as_json: bool) -> None:
             "evaluations": [e.model_dump() for e in evaluations], "differences": [d.model_dump() for d in changes],
         })  # fmt: skip
         return
-    for group in grouped(evaluations):
+    for group in grouped(evaluations, lambda e: e):
         evaluation_table(group, changes)
     if rows:
         seconds = sum(r["time/step"] for r in rows)
@@ -52,26 +44,13 @@ def run_summary(run: RunDir, as_json: bool) -> None:
         )  # fmt: skip
 
 
-def ordered(evaluations: list[Evaluation]) -> list[Evaluation]:
-    """Before, after, teacher: by step, the teacher last."""
-    return sorted(evaluations, key=lambda e: (e.name.startswith("teacher"), e.name))
-
-
-def grouped(evaluations: list[Evaluation]) -> list[list[Evaluation]]:
-    """Evaluations that can be compared: of one task with one setting."""
-    groups: dict[str, list[Evaluation]] = {}
-    for e in evaluations:
-        groups.setdefault(json.dumps([e.task, e.settings], sort_keys=True), []).append(e)
-    return list(groups.values())
-
-
 def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
     """Each evaluation against the untrained student's with the same task and settings, paired by problem."""
     from esr import evaluate
 
     found = []
-    for group in grouped(evaluations):
-        base = next((e for e in group if label(e.name) == "before"), None)
+    for group in grouped(evaluations, lambda e: e):
+        base = next((e for e in group if e.step == 0), None)
         if base is not None:
             reference = run.responses(base.name)
             others = [e for e in group if e is not base]
@@ -84,16 +63,16 @@ def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -
     first, by_name = evaluations[0], {d.name: d.avg for d in changes}
     k = first.samples
     rows: list[tuple[str, Callable[[Evaluation], str]]] = [
-        (f"accuracy (avg@{k})", lambda e: pct(e.avg)),
-        ("change, paired", lambda e: pct(by_name.get(e.name), sign=True)),
-        (f"pass@{k}", lambda e: pct(e.pass_at_k)),
-        (f"maj@{k}", lambda e: pct(e.maj)),
-        ("by the first answer", lambda e: pct(e.avg_first)),
-        ("by any answer", lambda e: pct(e.avg_any)),
-        ("finished", lambda e: pct(e.finish_rate)),
-        ("accuracy if finished", lambda e: pct(e.avg_given_finish)),
-        ("repetitive", lambda e: pct(e.repetition_rate)),
-        ("right strategy", lambda e: pct(e.strategy_rate)),
+        (f"accuracy (avg@{k})", lambda e: as_text(e.avg)),
+        ("change, paired", lambda e: as_text(by_name.get(e.name), sign=True)),
+        (f"pass@{k}", lambda e: as_text(e.pass_at_k)),
+        (f"maj@{k}", lambda e: as_text(e.maj)),
+        ("by the first answer", lambda e: as_text(e.avg_first)),
+        ("by any answer", lambda e: as_text(e.avg_any)),
+        ("finished", lambda e: as_text(e.finish_rate)),
+        ("accuracy if finished", lambda e: as_text(e.avg_given_finish)),
+        ("repetitive", lambda e: as_text(e.repetition_rate)),
+        ("right strategy", lambda e: as_text(e.strategy_rate)),
         ("tokens, p10 / p50 / p90", lambda e: " / ".join(f"{e.tokens[q]:.0f}" for q in ("p10", "p50", "p90"))),
     ]
     table = Table(
@@ -102,7 +81,7 @@ def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -
     )
     table.add_column("")
     for e in evaluations:
-        table.add_column(label(e.name), justify="right")
+        table.add_column(e.label, justify="right")
     for name, cell in rows:
         cells = [cell(e) for e in evaluations]
         if any(c != "-" for c in cells):

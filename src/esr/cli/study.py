@@ -8,6 +8,7 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.console import duration, say
+from esr.records.base import as_text
 from esr.records.study import NOT_RUN, ArmSeed, Study
 from esr.runs.files import writable, write_json
 from esr.runs.places import study_directory, study_record
@@ -76,27 +77,33 @@ def study_table(study: Study) -> None:
     )  # fmt: skip
     table = grid("arm", "N", "accuracy", "against reference", "against untrained", "each seed", "marks")
     for a in {(a.student, a.teacher_model): a for a in study.arms}.values():
-        table.add_row(f"untrained {a.student}", "", show.pct(a.before))
-        table.add_row(f"teacher {a.teacher_model}", "", show.pct(a.teacher))
+        table.add_row(f"untrained {a.student}", "", as_text(a.before))
+        table.add_row(f"teacher {a.teacher_model}", "", as_text(a.teacher))
     table.add_section()
     costs = grid("arm", "steps", "s a step", "seconds", "tokens generated", "peak GiB")
     for a in study.arms:
         each = " ".join(seed_cell(s) for s in a.seeds)
-        changes = (show.pct(a.difference, sign=True), show.pct(a.gain, sign=True))
-        table.add_row(a.name, str(a.n), show.pct(a.avg), *changes, each, ", ".join(a.marks))
+        changes = (as_text(a.difference, sign=True), as_text(a.gain, sign=True))
+        table.add_row(a.name, str(a.n), as_text(a.avg), *changes, each, ", ".join(a.marks))
         costs.add_row(
-            a.name, f"{a.steps:.0f}", f"{a.seconds_per_step:.2f}", f"{a.seconds:.0f}", f"{a.generated:,.0f}", f"{a.peak_memory_gib:.2f}"
+            a.name, number(a.steps, ".0f"), number(a.seconds_per_step, ".2f"), number(a.seconds, ".0f"), number(a.generated, ",.0f"),
+            number(a.peak_memory_gib, ".2f"),
         )  # fmt: skip
     show.out.print(table)
     show.out.print(costs)
     show.out.print(f"All runs together took {duration(study.seconds)}.")
 
 
+def number(value: float | None, digits: str) -> str:
+    """A dash for what was not measured."""
+    return "-" if value is None else f"{value:{digits}}"
+
+
 def seed_cell(seed: ArmSeed) -> str:
     """One run's accuracy, or why there is none."""
-    if seed.avg is not None:
-        return f"{100 * seed.avg.value:.1f}"
-    return "-" if seed.error == NOT_RUN else "failed"
+    if seed.error is not None:
+        return "-" if seed.error == NOT_RUN else "failed"
+    return "ungraded" if seed.avg is None else f"{100 * seed.avg.value:.1f}"
 
 
 def grid(*columns: str) -> Table:

@@ -30,7 +30,7 @@ class Scores:
     high: float
     finished: float
     right: float  # committed to the right strategy
-    accuracy_when_right: float  # how well it executes
+    accuracy_when_right: float | None  # how well it executes; None if it never committed to the right one
     concise: float
     length: tuple[int, int, int]  # 10th, 50th and 90th percentile
 
@@ -65,7 +65,7 @@ def score(samples: list[Sample]) -> Scores:
         high=accuracy.high,
         finished=fmean(s.finished for s in samples),
         right=fmean(plan[1] == "right" for plan in plans),
-        accuracy_when_right=fmean(when_right) if when_right else 0.0,
+        accuracy_when_right=fmean(when_right) if when_right else None,
         concise=fmean(plan[0] == "concise" for plan in plans),
         length=(round(tenths[0]), round(tenths[4]), round(tenths[8])),
     )

@@ -118,16 +118,6 @@ def _restore_optimizer(
         state[key] = value if key == "step" else value.to(parameters[parameter])
 
 
-def find_checkpoint(run: RunDir, step: int | None) -> Path:
-    """The checkpoint of a step, or the last one."""
-    saved = {step_of(p.name): p for p in run.checkpoints()}
-    if not saved:
-        raise UserError(f"{run.path} has no checkpoint yet.")
-    if step is not None and step not in saved:
-        raise UserError(f"{run.path} has no checkpoint of step {step}; there are {', '.join(map(str, saved))}.")
-    return saved[step] if step is not None else run.checkpoints()[-1]
-
-
 def load_trained(config: Config, saved: Path, device: torch.device, terminators: tuple[int, ...]) -> LM:
     """The student with a checkpoint's weights, to sample from."""
     student = load_student(config.student, device, terminators, config.run.seed)

@@ -1,7 +1,7 @@
 """What every record that reaches the disk has in common. No torch here."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -28,3 +28,24 @@ class Estimate(Record):
     def _without_end(cls, value: Any, info: ValidationInfo) -> Any:
         """JSON has no infinity: an end that was written as null is none."""
         return (-math.inf if info.field_name == "low" else math.inf) if value is None else value
+
+    def text(self, form: "Form" = "percent", sign: bool = False, unit: str = "") -> str:
+        """`52.1 [48.0, 56.2]`: the value, with `unit` behind it, and its interval; `sign` marks a difference."""
+        scale, digits = FORMS[form]
+        value, low, high = (f"{scale * v:{'+' if sign else ''}{digits}}" for v in (self.value, self.low, self.high))
+        return f"{value}{unit} [{low}, {high}]"
+
+
+Form = Literal["percent", "nats", "seconds", "tokens"]
+FORMS: dict[Form, tuple[int, str]] = {
+    "percent": (100, ".1f"),
+    "nats": (1, ".3f"),
+    "seconds": (1, ".3g"),
+    "tokens": (1, ".0f"),
+}
+"""Factor and digits of each form."""
+
+
+def as_text(estimate: Estimate | None, form: Form = "percent", sign: bool = False, unit: str = "") -> str:
+    """`Estimate.text`, or a dash for what was not measured."""
+    return "-" if estimate is None else estimate.text(form, sign, unit)

@@ -1,10 +1,14 @@
 """The records that reach the disk, each with a format version. No torch here."""
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
+
+from pydantic import model_validator
 
 from esr.records.base import FORMAT_VERSION, Estimate, Record
-from esr.records.steps import step_of
+from esr.records.steps import step_name, step_of
+
+T = TypeVar("T")
 
 
 class Grade(Record):
@@ -46,20 +50,46 @@ class Sample(Record):
     grade: Grade
 
 
-def label(name: str) -> str:
-    """How people call an evaluation: `before`, `step 200`, `teacher`; a mark of other settings (`@...`) is left out."""
-    model = name.partition("@")[0]
+class Evaluated(Record):
+    """Whose responses an evaluation judged, and whether under the run's own settings."""
+
+    who: Literal["student", "teacher"]
+    step: int | None = None
+    """Training steps that the student has had; None for the teacher."""
+    variant: str = ""
+    """Mark of settings that are not the run's own; part of the file's name."""
+
+    @classmethod
+    def named(cls, name: str) -> "Evaluated":
+        """The reverse of `name`."""
+        return Evaluated(**_fields(name))
+
+    @property
+    def name(self) -> str:
+        """`step-000200`, `teacher`, `teacher@MARK`: the file's name."""
+        model = "teacher" if self.step is None else step_name(self.step)
+        return f"{model}@{self.variant}" if self.variant else model
+
+    @property
+    def label(self) -> str:
+        """How people call it: `before`, `step 200`, `teacher`."""
+        return "teacher" if self.step is None else f"step {self.step}" if self.step else "before"
+
+
+def _fields(name: str) -> dict[str, Any]:
+    model, _, variant = name.partition("@")
     step = step_of(model)
-    return model if step is None else f"step {step}" if step else "before"
+    return {"who": "teacher" if step is None else "student", "step": step, "variant": variant}
 
 
-class Evaluation(Record):
-    """The result of one evaluation: `evals/NAME.json`; its samples lie beside it in `NAME.jsonl`."""
+class Evaluation(Evaluated):
+    """The result of one evaluation: `evals/NAME.json`; its responses lie beside it in `NAME.jsonl`.
+
+    A rate that nothing was measured for, because the grader failed on every response, is None.
+    """
 
     format_version: int = FORMAT_VERSION
     kind: Literal["evaluation"] = "evaluation"
-    name: str
-    """Who was evaluated: `student`, `teacher`, `step-000200`."""
     model: str
     task: str
     settings: dict[str, Any]
@@ -67,13 +97,13 @@ class Evaluation(Record):
     problems: int
     samples: int
     """Responses to each problem (k)."""
-    avg: Estimate
+    avg: Estimate | None
     """avg@k by the last answer; the mean score, where the grader gives scores."""
-    maj: Estimate
+    maj: Estimate | None
     """maj@k: the most frequent answer is right; ties count in parts."""
-    pass_at_k: Estimate
-    avg_first: Estimate
-    avg_any: Estimate
+    pass_at_k: Estimate | None
+    avg_first: Estimate | None
+    avg_any: Estimate | None
     finish_rate: Estimate
     avg_given_finish: Estimate | None
     repetition_rate: Estimate
@@ -82,6 +112,44 @@ class Evaluation(Record):
     """Response length: p10, p50, p90, mean."""
     grader_failures: int
     seconds: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_name(cls, data: Any) -> Any:
+        """Older records have a `name` for who, step and variant."""
+        if not isinstance(data, dict) or "name" not in data:
+            return data
+        return _fields(str(data["name"])) | {k: v for k, v in data.items() if k != "name"}
+
+
+def comparable(a: Evaluation, b: Evaluation) -> bool:
+    """Whether two evaluations measure the same: the same task under the same settings.
+
+    The seed of sampling may differ, as it does between runs with other training seeds: both estimate the same accuracy, and
+    differences between them are still paired by problem.
+    """
+    return _measured(a) == _measured(b)
+
+
+def _measured(e: Evaluation) -> tuple[str, dict[str, Any]]:
+    return e.task, {k: v for k, v in e.settings.items() if k != "seed_sampling"}
+
+
+def grouped(items: Iterable[T], evaluation: Callable[[T], Evaluation]) -> list[list[T]]:
+    """Items whose evaluations are comparable, together, in the order of each group's first."""
+    groups: list[list[T]] = []
+    for item in items:
+        group = next((g for g in groups if comparable(evaluation(g[0]), evaluation(item))), None)
+        if group is None:
+            groups.append([item])
+        else:
+            group.append(item)
+    return groups
+
+
+def by_progress(e: Evaluated) -> tuple[bool, int, str]:
+    """A key that sorts evaluations: before, later steps, the teacher last."""
+    return e.step is None, e.step or 0, e.variant
 
 
 def grades(samples: Iterable[Sample]) -> dict[str, list[float]]:
@@ -100,4 +168,5 @@ class Difference(Record):
     kind: Literal["difference"] = "difference"
     name: str
     reference: str
-    avg: Estimate
+    avg: Estimate | None
+    """None without a problem that both graded."""

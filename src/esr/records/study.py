@@ -37,11 +37,11 @@ class ArmSeed(Record):
     strategy_rate: Estimate | None = None
     tokens: dict[str, float] = {}
     """Response length at the end: p10, p50, p90, mean."""
-    steps: int = 0
-    seconds: float = 0.0
+    steps: int | None = None
+    seconds: float | None = None
     """Training, evaluations left out."""
-    generated: int = 0
-    peak_memory_gib: float = 0.0
+    generated: int | None = None
+    peak_memory_gib: float | None = None
     curve: list[CurvePoint] = []
 
 
@@ -69,12 +69,14 @@ class Arm(Record):
     teacher: Estimate | None
     marks: list[str]
     """`exceeds teacher`, `collapsed`, `worse than untrained`, by the rules in `Study.rules`."""
-    steps: float
-    seconds: float
-    """Training seconds, mean over seeds; likewise the rest."""
-    seconds_per_step: float
-    generated: float
-    peak_memory_gib: float
+    steps: float | None
+    """Mean over the seeds that have finished; likewise the rest. None if none has."""
+    seconds: float | None
+    """Of training."""
+    seconds_per_step: float | None
+    generated: float | None
+    peak_memory_gib: float | None
+    """The highest of any seed."""
 
 
 class Study(Record):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from esr import intervals
 from esr.records.base import Estimate
+from esr.records.evaluation import comparable, grades
 from esr.report.sources import Data, Found, Run
 
 
@@ -18,10 +19,10 @@ class Pair:
 
 def compared(run: Run, found: Found | None, other: Run, reference: Found | None) -> Pair | None:
     """Paired by problem; None without both, or without a problem that both graded."""
-    if found is None or reference is None or _setting(found) != _setting(reference):
+    if found is None or reference is None or not comparable(found.record, reference.record):
         return None
-    sides = [grades(r, f.record.name) for r, f in ((run, found), (other, reference))]
-    if not set(sides[0]) & set(sides[1]):
+    sides = [grades(r.responses(f.record.name)) for r, f in ((run, found), (other, reference))]
+    if not sides[0].keys() & sides[1].keys():
         return None
     names = [f"{r.label}/evals/{f.record.name}.jsonl" for r, f in ((run, found), (other, reference))]
     return Pair(intervals.paired_difference(*sides), "paired_difference | " + " | ".join(names))
@@ -30,15 +31,6 @@ def compared(run: Run, found: Found | None, other: Run, reference: Found | None)
 def gained(run: Run) -> Pair | None:
     """After minus before."""
     return compared(run, run.evaluation("after"), run, run.evaluation("before"))
-
-
-def grades(run: Run, name: str) -> dict[str, list[float]]:
-    """Grades of the responses to each problem; ungraded ones are left out."""
-    groups: dict[str, list[float]] = {}
-    for sample in run.responses(name):
-        if sample.grade.last is not None:
-            groups.setdefault(sample.problem, []).append(float(sample.grade.last))
-    return groups
 
 
 def rivals(data: Data) -> tuple[Run, Run, Pair] | None:
@@ -58,8 +50,3 @@ def rivals(data: Data) -> tuple[Run, Run, Pair] | None:
         if pair is not None:
             return run, other, pair
     return None
-
-
-def _setting(found: Found) -> tuple[str, object]:
-    """What must be the same for two evaluations to be compared; the seed of sampling may differ."""
-    return found.record.task, {k: v for k, v in found.record.settings.items() if k not in ("seed_sampling",)}

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from esr.analysis import ANALYSES
 from esr.config import Config
 from esr.errors import UserError
-from esr.records.evaluation import Evaluation, Sample, label
+from esr.records.evaluation import Evaluation, Sample, by_progress
 from esr.records.finding import Finding
 from esr.records.steps import BEFORE, step_name
 from esr.records.study import Study
@@ -212,9 +212,9 @@ def _records(files: list[Path], run: str, kind_of: Any, trouble: list[str]) -> l
 
 def order(evaluations: list[Found]) -> list[Found]:
     """By step, the teacher last."""
-    return sorted(evaluations, key=lambda f: (f.record.name.startswith("teacher"), f.record.name))
+    return sorted(evaluations, key=lambda f: by_progress(f.record))
 
 
 def name_of(found: Found) -> str:
     """How people call an evaluation: `before`, `step 30`, `teacher`."""
-    return label(found.record.name)
+    return str(found.record.label)

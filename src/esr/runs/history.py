@@ -1,17 +1,15 @@
 """How a run's accuracy grew with what training cost, and runs side by side. No torch here."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from esr.records.evaluation import Evaluation
-from esr.records.steps import step_of
 from esr.records.study import CurvePoint
 from esr.runs.rundir import RunDir
 
 
 def training_evaluations(run: RunDir) -> list[Evaluation]:
     """The evaluations made while training (`step-NNNNNN`, without a mark of other settings), by step."""
-    return [e for e in run.evaluations() if step_of(e.name) is not None]
+    return [e for e in run.evaluations() if e.who == "student" and not e.variant]
 
 
 def curve(run: RunDir, evaluations: Sequence[Evaluation]) -> list[CurvePoint]:
@@ -19,9 +17,9 @@ def curve(run: RunDir, evaluations: Sequence[Evaluation]) -> list[CurvePoint]:
     rows = run.metrics()
     points = []
     for e in evaluations:
-        step = step_of(e.name) or 0
+        step = e.step or 0
         done = [r for r in rows if r["step"] <= step]
-        if len(done) == step:
+        if e.avg is not None and len(done) == step:
             seconds = sum(r["time/step"] for r in done)
             tokens = sum(r["tokens/generated"] for r in done)
             points.append(CurvePoint(step=step, seconds=seconds, tokens=int(tokens), avg=e.avg))
@@ -32,14 +30,3 @@ def run_names(runs: Sequence[RunDir]) -> list[str]:
     """The directories' names, or their whole paths if two have the same name."""
     names = [run.path.resolve().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
-
-
-def conditions(evaluation: Evaluation) -> tuple[str, dict[str, Any]]:
-    """What must be equal for two evaluations to be compared: task and settings, but for the seed of sampling."""
-    return evaluation.task, {k: v for k, v in evaluation.settings.items() if k != "seed_sampling"}
-
-
-def comparable(evaluations: Sequence[Sequence[Evaluation]]) -> bool:
-    """Whether all evaluations of all runs have the same task and settings."""
-    found = [conditions(e) for run in evaluations for e in run]
-    return all(f == found[0] for f in found)

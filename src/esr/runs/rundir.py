@@ -21,7 +21,7 @@ from esr.configfile import validate
 from esr.errors import UserError
 from esr.records.base import FORMAT_VERSION
 from esr.records.evaluation import Evaluation, Sample
-from esr.records.steps import step_name
+from esr.records.steps import step_name, step_of
 from esr.runs.environment import Machine, environment, inexact
 from esr.runs.files import dumps, read_json, read_lines, read_record, writable, write_json, write_text
 
@@ -202,6 +202,15 @@ class RunDir:
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
         return sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / STATE).exists())
+
+    def find_checkpoint(self, step: int | None) -> Path:
+        """The checkpoint of a step, or the last one. Raises `UserError` if it is not there."""
+        saved = {step_of(p.name): p for p in self.checkpoints()}
+        if not saved:
+            raise UserError(f"{self.path} has no checkpoint yet.")
+        if step is not None and step not in saved:
+            raise UserError(f"{self.path} has no checkpoint of step {step}; there are {', '.join(map(str, saved))}.")
+        return saved[step] if step is not None else self.checkpoints()[-1]
 
     def trained(self) -> bool:
         """Whether a step has been taken here."""

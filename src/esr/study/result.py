@@ -61,15 +61,14 @@ def graded(plan: Plan, name: str, who: str = "last") -> dict[int, Grades]:
             evaluation = final(run.directory).name if who == "last" else who
             if run.directory.evaluation(evaluation) is not None:
                 out[run.seed] = means(run.directory.responses(evaluation))
-    return out
+    return {seed: found for seed, found in out.items() if found}
 
 
 def difference(a: dict[int, Grades], b: dict[int, Grades]) -> Estimate | None:
-    """a minus b, paired by problem and training seed; None without a common seed."""
-    common = [seed for seed in a if seed in b]
-    if not common:
-        return None
-    return intervals.pooled([{k: a[s][k] - b[s][k] for k in a[s] if k in b[s]} for s in common])
+    """a minus b, paired by problem and training seed; None without a problem that both graded."""
+    gaps = [{k: a[s][k] - b[s][k] for k in a[s] if k in b[s]} for s in a if s in b]
+    gaps = [gap for gap in gaps if gap]
+    return intervals.pooled(gaps) if gaps else None
 
 
 def accuracy(by_seed: dict[int, Grades]) -> Estimate | None:
@@ -87,8 +86,8 @@ def arm(plan: Plan, name: str, failed: dict[str, str]) -> Arm:
     ours, before, teacher = (graded(plan, name, who) for who in ("last", BEFORE, "teacher"))
     good = [s for s in seeds if s.error is None]
 
-    def average(field: str) -> float:
-        return sum(getattr(s, field) for s in good) / len(good) if good else 0.0
+    def average(field: str) -> float | None:
+        return sum(getattr(s, field) for s in good) / len(good) if good else None
 
     config, reference = runs[0].config, plan.study.reference_of(name)
     gain, to_teacher = difference(ours, before), difference(ours, teacher)
@@ -99,8 +98,8 @@ def arm(plan: Plan, name: str, failed: dict[str, str]) -> Arm:
         reference=reference,
         difference=difference(ours, graded(plan, reference)) if reference else None, to_teacher=to_teacher,
         before=accuracy(before), teacher=accuracy(teacher), marks=marks(good, runs, gain, to_teacher), steps=steps, seconds=spent,
-        seconds_per_step=spent / steps if steps else 0.0, generated=average("generated"),
-        peak_memory_gib=max((s.peak_memory_gib for s in good), default=0.0),
+        seconds_per_step=spent / steps if spent is not None and steps else None, generated=average("generated"),
+        peak_memory_gib=max((s.peak_memory_gib for s in good if s.peak_memory_gib is not None), default=None),
     )  # fmt: skip
 
 
@@ -141,9 +140,12 @@ def collapsed(seed: ArmSeed, folder: RunDir) -> bool:
     """Whether one run has collapsed, by `RULES`."""
     if seed.finish_rate and seed.finish_rate.value < 0.5:
         return True
-    earlier = [p for p in seed.curve if 0 < p.step < seed.steps]
+    earlier = [p for p in seed.curve if 0 < p.step < (seed.steps or 0)]
     best = max(earlier, key=lambda p: p.avg.value, default=None)
-    if best is None:
+    if best is None or seed.steps is None:
         return False
-    fall = intervals.paired_difference(*(grades(folder.responses(step_name(step))) for step in (seed.steps, best.step)))
+    end, peak = (grades(folder.responses(step_name(step))) for step in (seed.steps, best.step))
+    if not end.keys() & peak.keys():
+        return False
+    fall = intervals.paired_difference(end, peak)
     return fall.high < 0 and fall.value < -LOST

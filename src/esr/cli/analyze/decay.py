@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from esr.cli import show
+from esr.records.base import as_text
 from esr.records.decay import Decay, DecaySeries, Recommendation
 
 
@@ -21,8 +22,8 @@ def display(record: Decay) -> None:
         table.add_column(f"change, {name} responses", justify="right")
     split = [found["student", "teacher", "right"], found["student", "teacher", "wrong"]]
     for i, p in enumerate(main.points):
-        changes = [show.pct(s.points[i].change, sign=True) for s in (main, *split)]
-        table.add_row(str(p.k), str(p.continued), str(p.finished), show.pct(p.avg), *changes)
+        changes = [as_text(s.points[i].change, sign=True) for s in (main, *split)]
+        table.add_row(str(p.k), str(p.continued), str(p.finished), as_text(p.avg), *changes)
     show.out.print(table)
     controls(main, found["student", "student", "all"], found["teacher", "student", "all"])
     show.out.print(advice(record.recommendation), markup=False, soft_wrap=True)
@@ -35,7 +36,7 @@ def controls(main: DecaySeries, own: DecaySeries, reverse: DecaySeries) -> None:
     for name in ("teacher, finished prefixes included", "student continues its own", "student continues the teacher's"):
         table.add_column(name, justify="right")
     for p, q, r in zip(main.points, own.points, reverse.points, strict=True):
-        table.add_row(str(p.k), show.pct(p.with_finished), show.pct(q.avg), show.pct(r.avg))
+        table.add_row(str(p.k), as_text(p.with_finished), as_text(q.avg), as_text(r.avg))
     show.out.print(table)
 
 

@@ -3,13 +3,8 @@
 from rich.table import Table
 
 from esr.cli import show
-from esr.records.base import Estimate
+from esr.records.base import as_text
 from esr.records.efficiency import Efficiency, EfficiencyRow
-
-
-def seconds(estimate: Estimate) -> str:
-    """`0.431 [0.402, 0.460]`."""
-    return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
 
 
 def cells(r: EfficiencyRow, target: float | None) -> list[tuple[str, str, float | None]]:
@@ -18,7 +13,8 @@ def cells(r: EfficiencyRow, target: float | None) -> list[tuple[str, str, float 
         ("N", f"{r.n}", None), ("steps", f"{r.steps}", None), ("responses a step", f"{r.responses_per_step}", None),
     ]  # fmt: skip
     lines += [
-        ("seconds a step" if phase == "step" else f"  {phase}", seconds(e), e.value) for phase, e in r.phases.items()
+        ("seconds a step" if phase == "step" else f"  {phase}", as_text(e, "seconds"), e.value)
+        for phase, e in r.phases.items()
     ]
     lines += [
         ("tokens generated a step", f"{r.tokens_generated:,.0f}", r.tokens_generated),
@@ -28,7 +24,7 @@ def cells(r: EfficiencyRow, target: float | None) -> list[tuple[str, str, float 
     ]
     if r.curve:
         best = max(r.curve, key=lambda p: p.avg.value)
-        lines.append(("best accuracy", f"{show.pct(best.avg)} (step {best.step})", None))
+        lines.append(("best accuracy", f"{as_text(best.avg)} (step {best.step})", None))
         lines.append(("training seconds in all", f"{r.curve[-1].seconds:.1f}", r.curve[-1].seconds))
     if target is not None:
         reached = r.seconds_to_reach

@@ -3,13 +3,8 @@
 from rich.table import Table
 
 from esr.cli import show
-from esr.records.base import Estimate
+from esr.records.base import as_text
 from esr.records.lengths import Lengths
-
-
-def tokens(estimate: Estimate) -> str:
-    """`212 [198, 230]`."""
-    return f"{estimate.value:.0f} [{estimate.low:.0f}, {estimate.high:.0f}]"
 
 
 def display(record: Lengths) -> None:
@@ -22,8 +17,8 @@ def display(record: Lengths) -> None:
     for name in ("model", "responses", "finished, %", "p10", "p50", "p90", "mean"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for r in record.rows:
-        quantiles = [tokens(e) for e in (r.p10, r.p50, r.p90, r.mean)]
-        table.add_row(r.model, f"{r.responses}", show.pct(r.finish_rate), *quantiles)
+        quantiles = [as_text(e, "tokens") for e in (r.p10, r.p50, r.p90, r.mean)]
+        table.add_row(r.model, f"{r.responses}", as_text(r.finish_rate), *quantiles)
     show.out.print(table)
     where = "evaluations" if record.settings["from"] == "evaluations" else "responses sampled for this"
     show.out.print(f"From {where}; responses that the cap cut count with their {record.max_new_tokens} tokens.")

@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from esr.cli import show
+from esr.records.base import as_text
 from esr.records.prefix_swap import PrefixSwap
 
 
@@ -17,7 +18,7 @@ def display(record: PrefixSwap) -> None:
     for name in ("accuracy", "change, paired"):
         table.add_column(name, justify="right")
     for c in record.conditions:
-        table.add_row(c.prefix, c.tail, show.pct(c.avg), show.pct(c.change, sign=True))
+        table.add_row(c.prefix, c.tail, as_text(c.avg), as_text(c.change, sign=True))
     show.out.print(table)
     ended = ", ".join(f"{count} of {side}" for side, count in record.finished.items())
     show.out.print(f"Finished within {record.n} tokens, and graded as they are: {ended}.")

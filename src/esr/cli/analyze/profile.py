@@ -5,20 +5,15 @@ from collections.abc import Callable
 from rich.table import Table
 
 from esr.cli import show
-from esr.records.base import Estimate
+from esr.records.base import as_text
 from esr.records.profile import Curve, PositionBin, Profile
-
-
-def nats(estimate: Estimate | None) -> str:
-    """`0.312 [0.281, 0.343]`."""
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]" if estimate else "-"
 
 
 def value(found: PositionBin | None, protocol: str) -> str:
     """A bin's cell; `*` marks one that few responses reach."""
     if found is None:
         return "-"
-    text = nats(found.reverse_kl) if protocol == "ours" else f"{found.sampled_gap:.3f}"
+    text = as_text(found.reverse_kl, "nats") if protocol == "ours" else f"{found.sampled_gap:.3f}"
     return text + ("*" if found.few else "")
 
 
@@ -77,7 +72,7 @@ def notes(record: Profile, few: bool) -> list[str]:
     if few:
         said.append("* Fewer than 10 responses get this far: no trend should be read into it.")
     if record.inside or record.beyond:
-        change = f"first {n} positions {nats(record.inside)}; beyond {nats(record.beyond)}"
+        change = f"first {n} positions {as_text(record.inside, 'nats')}; beyond {as_text(record.beyond, 'nats')}"
         said.append(f"Change on common responses: {change}.")
     if record.share_first:
         shares = ", ".join(f"{100 * share:.0f}% in the first {k}" for k, share in record.share_first.items())

@@ -4,6 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from esr.cli import show
+from esr.records.base import as_text
 from esr.records.selection import SelectionShares
 
 
@@ -21,7 +22,7 @@ def display(record: SelectionShares) -> None:
     for row in record.selections:
         often = " ".join(repr(t.token)[1:-1] for t in row.tokens[:6])
         shared = "-" if row.by == "first" else f"{100 * row.overlap['first']:.0f}%"
-        cells = show.pct(row.share_of_kl), f"{row.mean_kl:.3f}", f"{row.mean_position:.0f}", shared
+        cells = as_text(row.share_of_kl), f"{row.mean_kl:.3f}", f"{row.mean_position:.0f}", shared
         table.add_row(row.by, *cells, Text(often))
     show.out.print(table)
     if not longer:

@@ -4,6 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from esr.cli import show
+from esr.records.base import as_text
 from esr.records.submode import Candidate, SubMode
 
 
@@ -19,7 +20,7 @@ def display(record: SubMode) -> None:
     for name in names:
         table.add_column(name, justify="left" if name == "model" else "right")
     for row in record.rows:
-        cells = [show.pct(e) for e in (row.top1, row.rank_1, row.rank_2_5, row.rank_beyond)]
+        cells = [as_text(e) for e in (row.top1, row.rank_1, row.rank_2_5, row.rank_beyond)]
         table.add_row(row.model, f"{row.positions:,}", f"{row.threshold:.3f}", *cells)
     show.out.print(table)
     show.out.print(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from esr.records.base import Estimate
-from esr.records.steps import step_of
 from esr.records.study import CurvePoint
 from esr.report import charts
 from esr.report.arms import contests, full_of, sweep
@@ -191,7 +190,8 @@ def _recorded(found: Found, at: str, points: Sequence[CurvePoint]) -> list[Stop]
 
 def _logged(run: Run) -> list[Stop]:
     """Evaluations of a run with the run's own settings, and sums over its log."""
-    steps = {step: found for name, found in run.evaluations.items() if (step := step_of(name)) is not None}
+    students = (f for f in run.evaluations.values() if f.record.who == "student" and not f.record.variant)
+    steps = {f.record.step: f for f in students if f.record.avg}
     keys = {"tokens/generated": "count", "time/step": "seconds"}
     spent, clock = keys
     return [

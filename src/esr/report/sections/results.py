@@ -1,11 +1,11 @@
 """Everything that was evaluated: arms of studies and evaluations of runs, grouped by task."""
 
-import json
 from collections import defaultdict
 from typing import Any
 
 from markupsafe import Markup
 
+from esr.records.evaluation import grouped
 from esr.report.figure import Table, without_empty
 from esr.report.format import datum, derived, estimate, lookup
 from esr.report.pairs import gained
@@ -22,8 +22,8 @@ def view(data: Data) -> Section:
     for study in data.studies:
         groups[study.record.task] += [_arms(study), _seeds(study)]
     for run in data.runs:
-        for task, evaluations in _by_task(run):
-            groups[task].append(_evaluations(run, evaluations))
+        for alike in grouped(order(list(run.evaluations.values())), lambda found: found.record):
+            groups[alike[0].record.task].append(_evaluations(run, alike))
     lengths = [_lengths(found) for _, found in data.all("lengths")]
     if not groups and not lengths:
         config = data.runs[0].directory.config_file if data.runs else "CONFIG"
@@ -106,14 +106,6 @@ def quantiles(found: Found, at: str) -> Markup:
 def _mapping(found: Found, at: str) -> dict[str, float]:
     value = lookup(found.record, at)
     return value if isinstance(value, dict) else {}
-
-
-def _by_task(run: Run) -> list[tuple[str, list[Found]]]:
-    """Evaluations of one task with one setting, by task."""
-    groups: dict[str, list[Found]] = defaultdict(list)
-    for found in order(list(run.evaluations.values())):
-        groups[json.dumps([found.record.task, found.record.settings], sort_keys=True)].append(found)
-    return [(found[0].record.task, found) for found in groups.values()]
 
 
 def _evaluations(run: Run, evaluations: list[Found]) -> Table:

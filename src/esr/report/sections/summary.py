@@ -176,7 +176,9 @@ def _of_run(data: Data) -> dict[str, Any]:
 
 def _row(run: Run, model: str, name: str, colour: str) -> Row | None:
     found = run.evaluation(model)
-    return (name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value")) if found else None
+    if found is None or found.record.avg is None:
+        return None
+    return name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value")
 
 
 def _rival_verdict(run: Run, other: Run, pair: Pair, change: Pair | None) -> Markup:

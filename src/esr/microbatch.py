@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from esr.errors import UserError
+from esr.memory import out_of_memory, release
 from esr.method.tensors import PositionStats, Prompts, Rollout
 
 
@@ -86,11 +87,10 @@ def with_less_memory(
     while True:
         try:
             return attempt(budget), budget
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (RuntimeError, MemoryError, OSError) as error:
             if not out_of_memory(error):
                 raise
-        if batch.noise.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release()
         budget = min(budget, width * len(batch.rollout))
         if budget <= width:
             raise UserError(
@@ -98,8 +98,3 @@ def with_less_memory(
             )
         budget //= 2
         notify(f"Out of memory: the step is done again with micro-batches of {budget:,} tokens.")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that a device or the host ran out of memory."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

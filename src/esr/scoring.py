@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from esr.memory import in_halves
 from esr.method.divergence import Divergence, entropy, reverse_kl
 from esr.method.events import EventSpace
 from esr.method.layout import lay_out
@@ -25,13 +26,21 @@ CHUNK_ELEMENTS = 2**24
 def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout, seeds: Tensor | None = None) -> Tensor:
     """(M, D) hidden states that predict the M real response tokens, in row-major order of `rollout.response_mask`.
 
-    Gradient flows if the model is trained and gradients are enabled; (B, 2) `seeds` fix its dropout, row by row.
+    Gradient flows if the model is trained and gradients are enabled; (B, 2) `seeds` fix its dropout, row by row. Without
+    gradients, what does not fit in memory is scored in halves.
     """
     if len(rollout) > 1 and not padding_is_exact(lm):
         rows = torch.arange(len(rollout), device=prompts.ids.device).split(1)
         return torch.cat(
             [hidden_states(lm, prompts.select(i), rollout.select(i), None if seeds is None else seeds[i]) for i in rows]
         )
+    if not torch.is_grad_enabled():
+        work = lambda i: _hidden_states(lm, prompts.select(i), rollout.select(i), None)  # noqa: E731
+        return torch.cat(in_halves(work, torch.arange(len(rollout), device=prompts.ids.device), "scoring"))
+    return _hidden_states(lm, prompts, rollout, seeds)
+
+
+def _hidden_states(lm: LM, prompts: Prompts, rollout: Rollout, seeds: Tensor | None) -> Tensor:
     layout = lay_out(prompts, rollout)
     if lm.dropout is not None and seeds is not None:
         lm.dropout.set(seeds, layout)

@@ -3,12 +3,13 @@
 Dimension letters, everywhere: B sequences, P prompt length, T response length, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class StopReason(IntEnum):
@@ -79,6 +80,14 @@ class Rollout:
         cut = self.lengths > n
         reason = torch.where(cut, torch.full_like(self.stop_reason, StopReason.LENGTH), self.stop_reason)
         return Rollout(self.response_ids[:, :n], self.response_mask[:, :n], reason)
+
+    @classmethod
+    def join(cls, parts: Sequence["Rollout"]) -> "Rollout":
+        """The rows of several rollouts, one after the other."""
+        width = max(part.response_ids.shape[1] for part in parts)
+        wide = [pad(part.response_ids, (0, width - part.response_ids.shape[1])) for part in parts]
+        masks = [pad(part.response_mask, (0, width - part.response_mask.shape[1])) for part in parts]
+        return cls(torch.cat(wide), torch.cat(masks), torch.cat([part.stop_reason for part in parts]))
 
     def token_lists(self) -> list[list[int]]:
         """The responses as ragged lists of ids."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from esr.memory import in_halves
 from esr.method.tensors import Prompts, Rollout, StopReason
 from esr.models.lm import LM
 from esr.sampling.cache import new_cache
@@ -24,11 +25,20 @@ def sample(
     """Sample responses to (B, P) prompts; `len(noise)` must be a multiple of B: several samples share one prefill.
 
     Returns a `Rollout` on the model's device, rows in the order of `noise`. To continue from a prefix, put it behind
-    the prompt first. Finished sequences leave the batch and cost nothing. `progress` is told at each token how many
-    sequences are still being written. Inside `sampling.packed.decoding(lm)` it gives the same, faster.
+    the prompt first. Finished sequences leave the batch and cost nothing; what does not fit in memory is sampled in halves.
+    `progress` is told at each token how many sequences are still being written. Inside `sampling.packed.decoding(lm)` it
+    gives the same, faster.
     """
+    prompts, times = prompts.to(lm.device), len(noise) // len(prompts)
+
+    def work(rows: Tensor) -> Rollout:
+        whole = len(rows) == len(noise)
+        their_prompts = prompts if whole else prompts.select((rows // times).to(lm.device))
+        their_noise = noise if whole else Noise(tuple(noise.rows[i] for i in rows.tolist()))
+        return _sample(lm, their_prompts, sampler, their_noise, progress or (lambda n: None))
+
     with torch.no_grad(), lm.running():
-        return _sample(lm, prompts.to(lm.device), sampler, noise, progress or (lambda n: None))
+        return Rollout.join(in_halves(work, torch.arange(len(noise)), "sampling"))
 
 
 def _sample(lm: LM, prompts: Prompts, sampler: Sampler, noise: Noise, progress: Callable[[int], None]) -> Rollout:

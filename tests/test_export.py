@@ -61,6 +61,8 @@ def test_the_bases_files_are_copied_and_say_nothing_of_this_machine(trained, tmp
     assert str(tmp_path) not in text
     assert "is_local" not in text
     assert "TokenizersBackend" not in text
+    assert "extra_special_tokens" not in text
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").all_special_ids == make_tokenizer().all_special_ids
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("a b")["input_ids"] == make_tokenizer()("a b")["input_ids"]
 
 

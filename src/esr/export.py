@@ -169,8 +169,11 @@ def write_tokenizer(student: LM, folder: Path) -> None:
     if settings_file.exists():
         settings = json.loads(settings_file.read_text(encoding="utf-8"))
         kept = {key: value for key, value in settings.items() if key not in OF_THIS_MACHINE}
-        if kept.get("tokenizer_class") == "TokenizersBackend":  # transformers 4 calls it so
+        # What transformers 5 writes under other names than version 4 reads; 5 reads both.
+        if kept.get("tokenizer_class") == "TokenizersBackend":
             kept["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(kept.get("extra_special_tokens"), list):
+            kept["additional_special_tokens"] = kept.pop("extra_special_tokens")
         if kept != settings:
             write_json(settings_file, kept)
 

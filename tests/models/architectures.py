@@ -1,13 +1,37 @@
-"""A tiny random model of any causal architecture that transformers knows, built from its own configuration class."""
+"""A tiny random model of any causal architecture that transformers knows, put through all that a run does with a model.
+
+python tests/models/architectures.py              # every architecture: exact, refused or not built
+python tests/models/architectures.py qwen3 mixtral
+"""
 
 import inspect
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.configuration_utils import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from esr import probe, scoring
+from esr.config import StudentConfig
+from esr.errors import UserError
+from esr.method.tensors import Prompts, Rollout
+from esr.models import checkpoint
+from esr.models.adapters import fresh_adapter
+from esr.models.lm import LM, STUDENT
+from esr.prompts import pad
+from esr.sampling.loop import sample
+from esr.sampling.noise import Noise
+from esr.sampling.sampler import Sampler
+from tiny import make_tokenizer
 
 LAYERS = 2
 LARGEST = 3_000_000
@@ -57,6 +81,8 @@ def shrink(kind: type[PretrainedConfig]) -> PretrainedConfig:
     options = {name: SMALL[name] for name in known & SMALL.keys() if isinstance(vars(default).get(name, 0), int | None)}
     if "head_dim" in known and "qk_rope_head_dim" not in known:
         options["head_dim"] = 8
+    if "kv_lora_rank" in known:
+        options["num_key_value_heads"] = options["num_attention_heads"]
     for name in SHORTENED & known:
         value = vars(default).get(name)
         if isinstance(value, (list, tuple)):
@@ -80,3 +106,107 @@ def tiny_model(model_type: str, seed: int = 0) -> nn.Module:
 
 CAUSAL = sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 """Every architecture that `AutoModelForCausalLM` knows."""
+
+
+def lm_of(module: nn.Module, adapter: str | None = None) -> LM:
+    return LM(
+        module.eval(), make_tokenizer(), StudentConfig(model="tiny", lora={"r": 4, "dropout": 0.0}), (2,), adapter
+    )
+
+
+def exercise(model_type: str, folder: Path) -> None:
+    """The probe, a step, sampling against `generate`, an adapter's merge, checkpoint and export.
+
+    Raises `UserError` if the architecture is refused, and `AssertionError` if something is not exact.
+    """
+    base = tiny_model(model_type)
+    plain = lm_of(base)
+    probe.check(plain)
+    sampled_as_generated(plain)
+    full_round_trip(model_type, folder)
+    adapted = lm_of(fresh_adapter(base, plain.config, 0), STUDENT)
+    step(adapted)
+    probe.check(adapted)
+    checkpoint.save_weights(adapted, folder / "lora")
+    other = lm_of(fresh_adapter(tiny_model(model_type), plain.config, 1), STUDENT)
+    checkpoint.load_weights(other, folder / "lora")
+    own = probe.logits(adapted)
+    assert torch.equal(own, probe.logits(other)), "an adapter's checkpoint gives another model"
+    merged = adapted.module.merge_and_unload()
+    assert probe.distance(own, probe.logits(lm_of(merged))) < 1e-5, "the merged model is another model"
+    merged.save_pretrained(folder / "export")
+    exported = AutoModelForCausalLM.from_pretrained(folder / "export", dtype=torch.float32)
+    assert probe.distance(own, probe.logits(lm_of(exported.eval()))) < 1e-5, "the exported model is another model"
+
+
+def step(lm: LM) -> None:
+    """A few large updates by the reverse KL to uniform: every adapter that is trained must get a gradient."""
+    trained = {name: p for name, p in lm.module.named_parameters() if p.requires_grad}
+    prompts = Prompts(torch.arange(3, 9)[None], torch.ones(1, 6, dtype=torch.bool))
+    response = torch.arange(20, 28)[None]
+    rollout = Rollout(response, torch.ones_like(response, dtype=torch.bool), torch.zeros(1, dtype=torch.long))
+    for _ in range(2):
+        logits = scoring.head(lm, scoring.hidden_states(lm, prompts, rollout))
+        (logits.softmax(-1) * logits.log_softmax(-1)).sum(-1).mean().backward()
+        for p in trained.values():
+            if p.grad is not None:
+                p.data.sub_(0.05 * p.grad.sign())
+                p.grad = None
+    assert trained
+
+
+def sampled_as_generated(lm: LM) -> None:
+    """Greedy tokens of two padded prompts are those of transformers' `generate` on each alone."""
+    rows = [[3, 9, 27, 17], [5, 8]]
+    wanted = []
+    for row in rows:
+        out = lm.module.generate(
+            torch.tensor([row]), attention_mask=torch.ones(1, len(row), dtype=torch.long), do_sample=False, max_new_tokens=8,
+            eos_token_id=2, pad_token_id=0, use_cache=False,
+        )  # fmt: skip
+        wanted.append(out[0, len(row) :].tolist())
+    got = sample(lm, pad(rows), Sampler(8, (2,), temperature=0.0), Noise.of(0, ["a", "b"])).token_lists()
+    assert got == wanted, f"sampled {got}, generated {wanted}"
+
+
+def full_round_trip(model_type: str, folder: Path) -> None:
+    """All weights, saved and loaded into a model of other weights."""
+    one, two = lm_of(tiny_model(model_type, 1)), lm_of(tiny_model(model_type, 2))
+    checkpoint.save_weights(one, folder / "full")
+    checkpoint.load_weights(two, folder / "full")
+    assert torch.equal(probe.logits(one), probe.logits(two)), "a full checkpoint gives another model"
+
+
+def main() -> None:
+    """One line for each architecture: exact, refused with the reason, or not built."""
+    counts: dict[str, int] = {}
+    for name in sys.argv[1:] or CAUSAL:
+        result = outcome(name)
+        kind = result.partition(":")[0]
+        counts[kind] = counts.get(kind, 0) + 1
+        print(f"{name}: {result}", flush=True)
+    print(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+
+
+def outcome(model_type: str) -> str:
+    """What became of one architecture, in a line."""
+    try:
+        tiny_model(model_type)(input_ids=torch.arange(3, 9)[None], use_cache=False)
+    except Exception as error:
+        return f"not built: {' '.join(str(error).split())[:100]}"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            exercise(model_type, Path(folder))
+        except UserError as error:
+            return f"refused: {error}"
+        except Exception as error:
+            return f"NOT EXACT: {type(error).__name__} {' '.join(str(error).split())[:160]}"
+    return "exact"
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    main()

@@ -40,7 +40,7 @@ def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Mod
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        exclude_modules=_beside_the_text(module),
+        exclude_modules=_out_of_reach(module),
     )
     torch.manual_seed(seed)
     try:
@@ -51,8 +51,11 @@ def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Mod
         raise UserError(f"{config.model}: LoRA does not fit this model ({text}); {remedy}.") from None
 
 
-def _beside_the_text(model: nn.Module) -> str | None:
-    """A pattern of the modules that are no part of the text model; None if it is all there is."""
+def _out_of_reach(model: nn.Module) -> str | None:
+    """A pattern of the modules that get no adapter: no part of the text model, or read by a state-space layer's kernel.
+
+    None if there is none.
+    """
     text = model.get_decoder()  # type: ignore[operator]
 
     def beside(module: nn.Module, prefix: str) -> Iterator[str]:
@@ -62,5 +65,9 @@ def _beside_the_text(model: nn.Module) -> str | None:
                 yield from beside(child, f"{prefix}{name}.") if inside else [prefix + name]
 
     head = model.get_output_embeddings()  # type: ignore[operator]
-    names = [name for name in beside(model, "") if model.get_submodule(name) is not head]
-    return rf"({'|'.join(map(re.escape, names))})(\..*)?" if names else None
+    names = [re.escape(name) for name in beside(model, "") if model.get_submodule(name) is not head]
+    for name, module in model.named_modules():
+        if hasattr(module, "ssm_state_size"):
+            layer = re.sub(r"\d+", r"\\d+", re.escape(name))
+            names += [f"{layer}\\.{part}" for part in ("conv1d", "out_proj")]
+    return rf"({'|'.join(dict.fromkeys(names))})(\..*)?" if names else None

@@ -50,7 +50,7 @@ def save_weights(student: LM, folder: Path) -> None:
         )
         (folder / "adapter" / "README.md").unlink(missing_ok=True)
     else:
-        (folder / "model").mkdir()
+        (folder / "model").mkdir(parents=True)
         save_model(student.module, str(folder / "model" / "model.safetensors"))
 
 

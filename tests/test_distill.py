@@ -13,6 +13,7 @@ from esr.distill import Distiller, PromptPair, gradient, step
 from esr.errors import RunStopped, UserError
 from esr.meters import Phases
 from esr.method.events import one_vocabulary
+from esr.method.events.positions import same
 from esr.microbatch import Batch
 from esr.models import dropout
 from esr.models.lm import LM
@@ -53,7 +54,7 @@ def batch(run: Distiller, n: int | None = None) -> Batch:
     rows = prompts.pad([p.student_ids for p in pairs(run)])
     rollout = sample(run.student, rows, sampler, Noise.of(0, QUESTIONS))
     noise = Noise.of(1, QUESTIONS).table(rollout.response_ids.shape[1])
-    return Batch(rollout, rows, rows, noise, dropout.seeds(0, QUESTIONS), QUESTIONS)
+    return Batch(same(rollout), rows, rows, noise, dropout.seeds(0, QUESTIONS), QUESTIONS)
 
 
 def grads(run: Distiller) -> torch.Tensor:

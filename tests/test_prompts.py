@@ -68,8 +68,7 @@ def test_long_prompts_are_left_out_and_counted_never_cut():
 def test_same_vocabulary_is_proven_by_ids_not_by_size():
     ours, shuffled = make_tokenizer(), make_tokenizer(letters="cba")
     assert align(ours, make_tokenizer(), 64, 64).cut == 0
-    with pytest.raises(UserError, match="different tokenizers: 2 of 9 ids differ"):
-        align(make_tokenizer(letters="abc"), shuffled, 64, 64)
+    assert align(make_tokenizer(letters="abc"), shuffled, 64, 64) is None
 
 
 def test_padded_tails_and_tokens_at_the_end_are_allowed_and_named():

@@ -5,11 +5,14 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import Fuse
+from tokenizers.normalizers import Normalizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from esr.config import ModelConfig
@@ -24,12 +27,18 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789 .,+-*=?:-_\\{}\n"
 
 
 def make_tokenizer(
-    eos: str = "<|im_end|>", template: str | None = TEMPLATE, letters: str = LETTERS
+    eos: str = "<|im_end|>",
+    template: str | None = TEMPLATE,
+    letters: Iterable[str] = LETTERS,
+    normalizer: Normalizer | None = None,
 ) -> PreTrainedTokenizerFast:
-    """A character tokenizer with a chat template."""
+    """A character tokenizer with a chat template; longer strings among the letters are tokens too."""
     vocab = {token: i for i, token in enumerate([*SPECIALS, *dict.fromkeys(letters)])}
     core = Tokenizer(models.WordLevel(vocab, unk_token="<pad>"))
-    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    longest_first = "|".join(re.escape(t) for t in sorted(letters, key=len, reverse=True) if len(t) > 1)
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{longest_first}|[\s\S]") if longest_first else "", "isolated")
+    if normalizer is not None:
+        core.normalizer = normalizer
     core.decoder = Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=eos, pad_token="<pad>")
     tokenizer.add_special_tokens({"additional_special_tokens": [s for s in SPECIALS if s not in ("<pad>", eos)]})

@@ -187,6 +187,13 @@ class LossConfig(Section):
     over positions, averaged over responses."""
     merge_terminators: bool = True
     """Treat all tokens that end a turn, for the student or the teacher, as one event."""
+    cross: Literal["classes", "shared_plus_rest", "uld"] = "classes"
+    """What is compared when student and teacher have different tokenizers. `classes`: first-piece event classes.
+    Baselines: `shared_plus_rest`, tokens that both spell alike and one event for all others; `uld`, the distance of the
+    sorted probabilities, instead of `divergence`."""
+    chunk_rest: Literal["k2", "none"] = "k2"
+    """With different tokenizers: what a stretch of text carries that is longer than one token for either, beyond the
+    divergence at its start. `k2`: half the squared log-ratio of its probabilities given its first class."""
     selection: SelectionConfig = SelectionConfig()
     """Positions that carry loss weight."""
     position_weight: PositionWeightConfig = PositionWeightConfig()

@@ -7,7 +7,7 @@ gradient through its own second forward pass only. `esr.train` holds the loop ar
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,7 +16,9 @@ from torch import Tensor
 from esr.config import Config
 from esr.meters import PeakMemory, Phases
 from esr.method import divergence, selection
+from esr.method.divergence import Divergence
 from esr.method.events import EventSpace
+from esr.method.events.positions import Positions
 from esr.method.horizon import TRACED, trace
 from esr.method.loss import StepCounts, reduce
 from esr.method.metrics import length_quantiles, step_metrics
@@ -31,7 +33,7 @@ from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
 from esr.sampling.packed import decoding
 from esr.sampling.sampler import Sampler
-from esr.scoring import compare, hidden_states, padding_is_exact
+from esr.scoring import at, chunk_rest, compare, hidden_states, padding_is_exact
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Distiller:
     micro_batch_tokens: int
     notify: Callable[[str], None]
     """Told of what the user should know while a run goes on."""
+    of_logits: Divergence | None = None
+    """A baseline between different tokenizers, instead of the divergence over `events`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
         norm = update(distiller, lr)
     metrics = {
         "loss": scored.loss,
-        **step_metrics(scored.stats, scored.weights, batch.rollout, distiller.sampler.terminators),
+        **step_metrics(scored.stats, scored.weights, batch.positions, distiller.sampler.terminators),
         **token_counts(batch, scored),
         "rollout/n": float(distiller.sampler.max_new_tokens),
         "optim/lr": lr,
@@ -104,7 +108,7 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
         "memory/peak_gib": memory.gib(),
     }
     if distiller.config.rollout.horizon.policy in TRACED:
-        metrics |= trace(scored.stats.reverse_kl, batch.rollout.response_mask)
+        metrics |= trace(scored.stats.reverse_kl, batch.positions.student_starts)
     return StepReport(metrics, batch.rollout, scored.stats.reverse_kl, batch.keys)
 
 
@@ -140,7 +144,7 @@ def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phas
     names = [pair.problem.id for pair in pairs for _ in range(n)]
     drops = dropout.seeds(seed, keys, n)
     sides = student.repeat(n).to(device), teacher.repeat(n).to(device)
-    return Batch(rollout, *sides, noise.to(device), drops.to(device), names)
+    return Batch(distiller.events.read(rollout), *sides, noise.to(device), drops.to(device), names)
 
 
 def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, budget: int) -> Accumulated:
@@ -150,26 +154,25 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
     """
     distiller.optimizer.zero_grad(set_to_none=True)
     cfg, by, k = distiller.config.loss, distiller.config.loss.selection.by, distiller.config.loss.selection.k
-    counts = StepCounts(len(batch.rollout), int(selection.kept(by, k, batch.rollout.lengths).sum()))
+    starts = batch.positions.student_starts
+    counts = StepCounts(len(starts), int(selection.kept(by, k, starts.sum(1)).sum()))
     divergence_fn = divergence.by_name(cfg.divergence, cfg.beta)
     rows = list(micro_batches(batch, budget if padding_is_exact(distiller.student) else 1))
     parts = [batch.select(r) for r in rows]
     distiller.student.module.eval()
     with phases("score"), torch.no_grad():
-        teacher_hidden = [hidden_states(distiller.teacher, part.teacher_prompts, part.rollout) for part in parts]
+        teacher_hidden = [
+            hidden_states(distiller.teacher, part.teacher_prompts, part.positions.teacher) for part in parts
+        ]
     distiller.student.module.train()
     total = 0.0
     stats: list[PositionStats] = []
     weights: list[Tensor] = []
     with phases("train"):
         for part, hidden_t in zip(parts, teacher_hidden, strict=True):
-            mask = part.rollout.response_mask
+            mask = part.positions.student_starts
             hidden_s = hidden_states(distiller.student, part.student_prompts, part.rollout, part.dropout)
-            tokens = part.rollout.response_ids[mask]
-            flat = compare(
-                distiller.student, distiller.teacher, hidden_s, hidden_t, tokens, distiller.events, divergence_fn
-            )
-            scores = flat.scatter(mask)
+            scores = score(distiller, part.positions, hidden_s, hidden_t, divergence_fn)
             weight = selection.weights(by, k, mask, scores, part.noise)
             weight = weight * selection.by_position(cfg.position_weight.shape, cfg.position_weight.scale, mask)
             loss = reduce(scores.divergence, weight, cfg.aggregation, counts)
@@ -180,6 +183,22 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
             stats.append(scores.detach())
             weights.append(weight)
     return gather(rows, stats, weights, batch.rollout, total)
+
+
+def score(
+    distiller: Distiller, positions: Positions, hidden: Tensor, teacher_hidden: Tensor, divergence_fn: Divergence
+) -> PositionStats:
+    """(B, T) statistics where the two can be compared: the divergence at the start of every chunk, and k2 of its rest."""
+    student, teacher, events = distiller.student, distiller.teacher, distiller.events
+    starts, rollout = positions.student_starts, positions.student
+    flat = compare(
+        student, teacher, at(hidden, rollout, starts), at(teacher_hidden, positions.teacher, positions.teacher_starts),
+        rollout.response_ids[starts], events, divergence_fn, distiller.of_logits,
+    )  # fmt: skip
+    if distiller.config.loss.chunk_rest == "k2" and bool(positions.student_long.any()):
+        rest = chunk_rest(student, teacher, hidden, teacher_hidden, positions, events)
+        flat = replace(flat, divergence=flat.divergence + divergence.k2(rest))
+    return flat.scatter(starts)
 
 
 def update(distiller: Distiller, lr: float) -> float:
@@ -195,10 +214,10 @@ def update(distiller: Distiller, lr: float) -> float:
 
 def token_counts(batch: Batch, scored: Accumulated) -> dict[str, float]:
     """Tokens sampled, tokens that went through a forward pass of either model, positions that carried loss."""
-    generated = int(batch.rollout.lengths.sum())
+    generated, read = int(batch.rollout.lengths.sum()), int(batch.positions.teacher.lengths.sum())
     prompts = int(batch.student_prompts.mask.sum() + batch.teacher_prompts.mask.sum())
     return {
         "tokens/generated": float(generated),
-        "tokens/scored": float(2 * generated + prompts),
+        "tokens/scored": float(generated + read + prompts),
         "tokens/trained": float((scored.weights > 0).sum()),
     }

@@ -40,15 +40,15 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
     problems = problems_of(asked.eval, tasks.load(asked.data, "train", need_answer=False))
     device = resolve_device(asked.run.device)
     if who.step is None:
-        lm = load_model(asked.teacher, device, pair.teacher_terminators)
+        lm = load_model(asked.teacher, device, pair.stops[1])
     elif who.step == 0:
-        lm = load_model(asked.student, device, pair.student_terminators)
+        lm = load_model(asked.student, device, pair.stops[0])
     else:
-        lm = load_trained(asked, run.find_checkpoint(who.step), device, pair.student_terminators)
+        lm = load_trained(asked, run.find_checkpoint(who.step), device, pair.stops[0])
     probe.check(lm)
     with run.locked():
         run.open_or_create(own, machine(device))
-        return keep(run, asked, who, lm, problems, pair.terminators)
+        return keep(run, asked, who, lm, problems, lm.terminators)
 
 
 def problems_of(settings: EvalConfig, train: Sequence[Problem]) -> list[Problem]:

@@ -8,14 +8,15 @@ from torch import Tensor
 
 from esr.errors import UserError
 from esr.memory import out_of_memory, release
+from esr.method.events.positions import Positions
 from esr.method.tensors import PositionStats, Prompts, Rollout
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A step's rollouts with both sides' prompts, one row for each response."""
+    """A step's rollouts, as both sides read them, with both sides' prompts, one row for each response."""
 
-    rollout: Rollout
+    positions: Positions
     student_prompts: Prompts
     teacher_prompts: Prompts
     noise: Tensor
@@ -25,11 +26,16 @@ class Batch:
     keys: list[str]
     """Problem id of each row."""
 
+    @property
+    def rollout(self) -> Rollout:
+        """The responses as the student wrote them."""
+        return self.positions.student
+
     def select(self, rows: Tensor) -> "Batch":
-        rollout = self.rollout.select(rows)
-        noise = self.noise[rows, : rollout.response_ids.shape[1]]
+        positions = self.positions.select(rows)
+        noise = self.noise[rows, : positions.student_starts.shape[1]]
         prompts = self.student_prompts.select(rows), self.teacher_prompts.select(rows)
-        return Batch(rollout, *prompts, noise, self.dropout[rows], [self.keys[i] for i in rows.tolist()])
+        return Batch(positions, *prompts, noise, self.dropout[rows], [self.keys[i] for i in rows.tolist()])
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,14 @@ class Accumulated:
 
 def micro_batches(batch: Batch, budget: int) -> Iterator[Tensor]:
     """Row indices of micro-batches: rows by length, so that little is padded, at most `budget` padded tokens each."""
-    prompt = torch.maximum(batch.student_prompts.mask.sum(1), batch.teacher_prompts.mask.sum(1))
-    order = torch.argsort(batch.rollout.lengths, descending=True, stable=True).tolist()
+    sides = (batch.student_prompts, batch.positions.student), (batch.teacher_prompts, batch.positions.teacher)
+    prompt, response = (
+        torch.stack(parts).max(0).values for parts in zip(*((p.mask.sum(1), r.lengths) for p, r in sides), strict=True)
+    )
+    order = torch.argsort(response, descending=True, stable=True).tolist()
     rows: list[int] = []
     for row in order:
-        longest = batch.rollout.lengths[rows or [row]].max() + prompt[[*rows, row]].max()
+        longest = response[rows or [row]].max() + prompt[[*rows, row]].max()
         if rows and int(longest) * (len(rows) + 1) > budget:
             yield torch.tensor(rows, device=prompt.device)
             rows = []
@@ -81,7 +90,7 @@ def with_less_memory(
     `budget` is a number of padded tokens in a micro-batch. Returns what `attempt` returned and the budget that fitted.
     Raises `UserError` if a single response does not fit.
     """
-    width = batch.rollout.response_ids.shape[1] + max(
+    width = max(r.response_ids.shape[1] for r in (batch.positions.student, batch.positions.teacher)) + max(
         p.ids.shape[1] for p in (batch.student_prompts, batch.teacher_prompts)
     )
     while True:

@@ -21,8 +21,8 @@ class NotFinite(RunStopped):
     """A loss or gradient is not finite; the weights have not changed. Holds the micro-batch in which it was noticed."""
 
     def __init__(self, what: str, where: str, index: int, part: Batch):
-        width = part.rollout.response_ids.shape[1]
-        widths = [width + prompts.ids.shape[1] for prompts in (part.student_prompts, part.teacher_prompts)]
+        sides = (part.student_prompts, part.positions.student), (part.teacher_prompts, part.positions.teacher)
+        widths = [prompts.ids.shape[1] + rollout.response_ids.shape[1] for prompts, rollout in sides]
         super().__init__(
             f"The {what} of step {index + 1} is not finite: response to problem {where} (micro-batch of "
             f"{len(part.keys)} rows, {widths[0]} tokens wide for the student, {widths[1]} for the teacher)."
@@ -39,6 +39,7 @@ class NotFinite(RunStopped):
         tensors = {
             "response_ids": part.rollout.response_ids, "response_mask": part.rollout.response_mask,
             "student_ids": part.student_prompts.ids, "student_mask": part.student_prompts.mask,
+            "read_ids": part.positions.teacher.response_ids, "read_mask": part.positions.teacher.response_mask,
             "teacher_ids": part.teacher_prompts.ids, "teacher_mask": part.teacher_prompts.mask,
             "noise": part.noise, "dropout": part.dropout,
         }  # fmt: skip

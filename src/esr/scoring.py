@@ -4,6 +4,7 @@ A model is run up to its last hidden states, on rows padded on the right and wit
 applied to chunks of positions, so that no (B, T, V) tensor is ever held.
 """
 
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from esr.memory import in_halves
 from esr.method.divergence import Divergence, entropy, reverse_kl
-from esr.method.events import EventSpace
+from esr.method.events import EventSpace, Side
+from esr.method.events.positions import Positions
 from esr.method.layout import lay_out
 from esr.method.tensors import PositionStats, Prompts, Rollout, concat_stats
 from esr.models.lm import LM
@@ -138,19 +140,24 @@ def compare(
     tokens: Tensor,
     events: EventSpace,
     divergence: Divergence,
+    of_logits: Divergence | None = None,
 ) -> PositionStats:
-    """(M,) statistics of two models at M positions with (M, D) hidden states and sampled `tokens` (M,).
+    """(M,) statistics of two models at M positions with (M, D) hidden states and `tokens` (M,) that the student sampled.
 
-    Heads and divergence run chunk by chunk; with gradients and more than one chunk, each chunk is computed again in the
-    backward pass instead of being kept.
+    `of_logits` takes the place of the `divergence` over `events`, which all other statistics are about. Heads and
+    divergence run chunk by chunk; with gradients and more than one chunk, each chunk is computed again in the backward
+    pass instead of being kept.
     """
     width = max(1, CHUNK_ELEMENTS // max(student.vocab_size, teacher.vocab_size))
 
     def chunk(h: Tensor, th: Tensor, tok: Tensor) -> PositionStats:
         with torch.no_grad():
-            t = events.teacher.log_probs(head(teacher, th))
-        s = events.student.log_probs(head(student, h))
-        return _stats(s, t, events.student.event_of(tok)[:, None], divergence)
+            target = head(teacher, th)
+            t = events.teacher.log_probs(target)
+        logits = head(student, h)
+        s = events.student.log_probs(logits)
+        stats = _stats(s, t, events.student.event_of(tok)[:, None], divergence)
+        return stats if of_logits is None else replace(stats, divergence=of_logits(logits, target))
 
     parts = []
     for h, th, tok in zip(hidden.split(width), teacher_hidden.split(width), tokens.split(width), strict=True):
@@ -159,6 +166,48 @@ def compare(
         else:
             parts.append(chunk(h, th, tok))
     return concat_stats(parts)
+
+
+def at(hidden: Tensor, rollout: Rollout, where: Tensor) -> Tensor:
+    """The rows of (M, D) `hidden`, which belong to the rollout's real tokens, that `where` (B, T) marks."""
+    return hidden[where[rollout.response_mask]]
+
+
+def chunk_rest(
+    student: LM, teacher: LM, hidden: Tensor, teacher_hidden: Tensor, positions: Positions, events: EventSpace
+) -> Tensor:
+    """(M,) log p_student - log p_teacher of the rest of each of M chunks, given its first event; 0 for one token a side.
+
+    `hidden` and `teacher_hidden` belong to all real tokens of both sides.
+    """
+    with torch.no_grad():
+        theirs = _rest(
+            teacher, events.teacher, teacher_hidden, positions.teacher, positions.teacher_starts, positions.teacher_long
+        )
+    ours = _rest(student, events.student, hidden, positions.student, positions.student_starts, positions.student_long)
+    return ours - theirs
+
+
+def _rest(lm: LM, side: Side, hidden: Tensor, rollout: Rollout, starts: Tensor, long: Tensor) -> Tensor:
+    """(M,) log-probability of the rest of each chunk under one model."""
+    width = max(1, CHUNK_ELEMENTS // lm.vocab_size)
+    tokens, first = rollout.response_ids[long], starts[long].float()
+
+    def piece(h: Tensor, token: Tensor, first: Tensor) -> Tensor:
+        logp = side.token_log_probs(head(lm, h))
+        event = side.events(logp).gather(-1, side.event_of(token)[:, None])
+        return (logp.gather(-1, token[:, None]) - event * first[:, None]).squeeze(-1)
+
+    def once(*parts: Tensor) -> Tensor:
+        if len(tokens) > width and torch.is_grad_enabled():
+            return checkpoint(piece, *parts, use_reentrant=False, preserve_rng_state=False)
+        return piece(*parts)
+
+    parts = (x.split(width) for x in (at(hidden, rollout, long), tokens, first))
+    pieces = torch.cat([once(*part) for part in zip(*parts, strict=True)])
+    chunk = (starts.flatten().cumsum(0) - 1).view_as(starts)[long]
+    sizes = torch.bincount(chunk, minlength=int(starts.sum())).tolist()
+    return nn.utils.rnn.pad_sequence(pieces.split(sizes), batch_first=True).sum(1)
 
 
 def _stats(student: Tensor, teacher: Tensor, sampled: Tensor, divergence: Divergence) -> PositionStats:

@@ -28,6 +28,7 @@ from esr.pair import Pair, open_pair
 from esr.records.evaluation import Evaluated
 from esr.records.problem import Problem
 from esr.records.steps import step_name
+from esr.records.tokenizers import TwoTokenizers
 from esr.runs.rundir import RunDir
 from esr.sampling.sampler import Sampler
 from esr.trackers import Log
@@ -45,6 +46,8 @@ class Plan:
     prompts: list[PromptPair]
     problems: list[Problem]
     """Evaluation problems; empty without an `eval` section."""
+    tokenizers: TwoTokenizers | None
+    """How well two tokenizers can be compared; None with one vocabulary."""
 
 
 def prepare(config: Config) -> Plan:
@@ -56,6 +59,9 @@ def prepare(config: Config) -> Plan:
     for line in pair.describe():
         say(line)
     train = tasks.load(config.data, "train", need_answer=False)
+    tokenizers = pair.measure([p.question for p in train], config.loss.merge_terminators)
+    for line in tokenizers.describe() if tokenizers else []:
+        say(line)
     problems = evaluate.problems_of(config.eval, train) if config.eval else []
     sides = [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
     order = np.random.default_rng(config.run.seed).permutation(len(train))
@@ -67,7 +73,7 @@ def prepare(config: Config) -> Plan:
     for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), sides, strict=True)]):
         say(line)
     require_room(config, rendered, problems, sides)
-    return Plan(config, pair, rendered, problems)
+    return Plan(config, pair, rendered, problems, tokenizers)
 
 
 def require_room(
@@ -97,6 +103,8 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
         if run.complete(config):
             say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
             return
+        if plan.tokenizers:
+            run.save_tokenizers(plan.tokenizers)
         with interruptible() as interrupted:
             distiller = build(plan, device)
             done = resume(run, distiller)
@@ -109,8 +117,8 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     """Load both models and set up the optimiser."""
     config, pair = plan.config, plan.pair
     say(f"Loading {config.student.model} and {config.teacher.model} on {device}.")
-    student = load_student(config.student, device, pair.student_terminators, config.run.seed)
-    teacher = load_teacher(config.teacher, student, device, pair.teacher_terminators)
+    student = load_student(config.student, device, pair.stops[0], config.run.seed)
+    teacher = load_teacher(config.teacher, student, device, pair.stops[1])
     for lm in (student, teacher):
         probe.check(lm)
     if config.optim.gradient_checkpointing:
@@ -123,7 +131,10 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     rollout = config.rollout
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
     events = pair.events(config.loss.merge_terminators).to(device)
-    return Distiller(config, student, teacher, events, sampler, optimizer, config.optim.micro_batch_tokens, say)
+    baseline = pair.baseline(config.loss, device)
+    return Distiller(
+        config, student, teacher, events, sampler, optimizer, config.optim.micro_batch_tokens, say, baseline
+    )
 
 
 def resume(run: RunDir, distiller: Distiller) -> int:
@@ -245,7 +256,7 @@ def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int) -> 
     if config.eval.teacher:
         who.append((Evaluated(who="teacher"), distiller.teacher))
     for evaluated, lm in who:
-        evaluate.keep(run, config, evaluated, lm, plan.problems, distiller.sampler.terminators)
+        evaluate.keep(run, config, evaluated, lm, plan.problems, lm.terminators)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tiny import make_tokenizer, save_model
+from tokenizers.normalizers import Lowercase
+
+from tiny import LETTERS, make_tokenizer, save_model
 
 CASES: list[tuple[str, list[str]]] = [
     ("A config file that does not exist", ["train", "nothing.yaml"]),
@@ -42,7 +44,9 @@ CASES: list[tuple[str, list[str]]] = [
     ("A hub data set that cannot be reached", ["train", "c.yaml", "data.source=some-owner/some-data"]),
     ("An unknown lab model", ["train", "c.yaml", "teacher.model=lab:nobody"]),
     ("A file instead of a model directory", ["train", "c.yaml", "teacher.model=./prompts.jsonl"]),
-    ("A teacher with another tokenizer", ["train", "c.yaml", "teacher.model=./other"]),
+    ("A teacher whose tokenizer changes text", ["train", "c.yaml", "teacher.model=./lower"]),
+    ("A teacher that seldom starts a token where the student does", ["train", "c.yaml", "teacher.model=./words"]),
+    ("A choice for two tokenizers where there is one vocabulary", ["train", "c.yaml", "loss.cross=uld"]),
     ("An adapter directory that is none", ["train", "c.yaml", "teacher.adapter=./empty"]),
     (
         "A variable that the chat template does not have",
@@ -90,11 +94,8 @@ def build(home: Path) -> None:
     """The working directory in which the cases run."""
     save_model(home / "student", seed=1)
     save_model(home / "teacher", seed=2)
-    save_model(
-        home / "other",
-        seed=2,
-        tokenizer=make_tokenizer(letters="zyxwvutsrqponmlkjihgfedcba0123456789 .,+-*=?:-_\\{}\n"),
-    )
+    save_model(home / "lower", seed=2, tokenizer=make_tokenizer(letters=LETTERS[::-1], normalizer=Lowercase()))
+    save_model(home / "words", seed=2, tokenizer=make_tokenizer(letters=["what is ", " + 1?", *LETTERS[::-1]]))
     for name in ("empty", "empty_not"):
         (home / name).mkdir()
     (home / "empty_not" / "thesis.txt").write_text("precious")

@@ -113,7 +113,7 @@ class Continuations:
         self, lm: LM, owners: list[int], starts: list[list[int]], cap: int, noise: Noise, stage: str
     ) -> list[tuple[list[int], bool]]:
         """New token ids of each row of `noise`, and whether it finished; `starts` follow the prompts of `owners`."""
-        sampler = Sampler(cap, self.terminators, self.settings.temperature, self.settings.top_p)
+        sampler = Sampler(cap, lm.terminators, self.settings.temperature, self.settings.top_p)
         prompt = rendered(lm, [self.problems[i] for i in owners])
         rows = [before + start for before, start in zip(prompt, starts, strict=True)]
         rollout = respond(lm, rows, sampler, noise, self._watch(stage))

@@ -37,12 +37,12 @@ def load(run: RunDir, config: Config, step: int | None) -> Models:
     device = resolve_device(config.run.device)
     if saved is None:
         run.open_or_create(config, machine(device))
-        student = load_model(config.student, device, pair.student_terminators)
-        teacher = load_teacher(config.teacher, student, device, pair.teacher_terminators)
+        student = load_model(config.student, device, pair.stops[0])
+        teacher = load_teacher(config.teacher, student, device, pair.stops[1])
         return Models(pair, student, None, teacher, 0)
-    after = load_trained(config, saved, device, pair.student_terminators)
+    after = load_trained(config, saved, device, pair.stops[0])
     before = untrained(after, config, device)
-    teacher = load_teacher(config.teacher, after, device, pair.teacher_terminators)
+    teacher = load_teacher(config.teacher, after, device, pair.stops[1])
     return Models(pair, before, after, teacher, step_of(saved.name) or 0)
 
 

@@ -41,4 +41,4 @@ def other_students(subject: Subject, runs: Sequence[RunDir]) -> list[Other]:
 
 
 def _student(subject: Subject, config: Config, saved: Path) -> LM:
-    return load_trained(config, saved, subject.before.device, subject.pair.student_terminators)
+    return load_trained(config, saved, subject.before.device, subject.pair.stops[0])

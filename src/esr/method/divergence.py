@@ -34,6 +34,27 @@ def jsd(student: Tensor, teacher: Tensor, beta: float) -> Tensor:
     return beta * reverse_kl(teacher, mixture) + (1 - beta) * reverse_kl(student, mixture)
 
 
+def k2(log_ratio: Tensor) -> Tensor:
+    """Half the squared log-ratio log p_s(x) - log p_t(x) of what the student sampled.
+
+    Its gradient is, in expectation over x, that of KL(student || teacher); its value is not.
+    """
+    return 0.5 * log_ratio.square()
+
+
+def uld(student: Tensor, teacher: Tensor) -> Tensor:
+    """Distance of the two sorted lists of probabilities, sum_r |p_s(r) - p_t(r)| (arXiv:2402.12030), from logits.
+
+    The vocabularies may differ, and nothing says which tokens correspond; the shorter list ends in zeros.
+    """
+    width = max(student.shape[-1], teacher.shape[-1])
+    ranked = [
+        torch.nn.functional.pad(x.float().softmax(-1).sort(-1, descending=True).values, (0, width - x.shape[-1]))
+        for x in (student, teacher)
+    ]
+    return (ranked[0] - ranked[1]).abs().sum(-1)
+
+
 def entropy(log_probs: Tensor) -> Tensor:
     """Shannon entropy, -sum_v p(v) log p(v)."""
     return -(log_probs.exp() * log_probs).sum(-1)

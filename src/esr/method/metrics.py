@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from esr.method.tensors import PositionStats, Rollout
+from esr.method.events.positions import Positions
+from esr.method.tensors import PositionStats
 
 BIN_EDGES = (0, 10, 25, 50, 100, 200, 400, 800, 1600)
 """First positions of the bins in which divergence is reported; the last bin is open."""
@@ -32,16 +33,19 @@ def by_bin(values: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def step_metrics(
-    stats: PositionStats, weights: Tensor, rollout: Rollout, terminators: Sequence[int]
+    stats: PositionStats, weights: Tensor, positions: Positions, terminators: Sequence[int]
 ) -> dict[str, float]:
-    """Metrics of a step's (B, T) statistics; `weights` are the loss weights, as in `esr.selection`."""
-    mask = rollout.response_mask
+    """Metrics of a step's (B, T) statistics; `weights` are the loss weights, as in `esr.selection`.
+
+    Means over positions are over those at which the two models can be compared; lengths are the student's tokens.
+    """
+    rollout, mask = positions.student, positions.student_starts
     kl = stats.reverse_kl
     lengths = rollout.lengths.float().cpu().numpy()
     at_stop = mask & torch.isin(rollout.response_ids, torch.tensor(terminators, device=mask.device))
     out = {
         "kl/mean": _mean(kl, mask),
-        "kl/max": float(kl[mask].max()),
+        "kl/max": float(kl[mask].max()) if bool(mask.any()) else 0.0,
         "kl/sampled": _mean(stats.student_logp - stats.teacher_logp, mask),
         "entropy/student": _mean(stats.student_entropy, mask),
         "entropy/teacher": _mean(stats.teacher_entropy, mask),
@@ -49,6 +53,8 @@ def step_metrics(
         "selection/share_of_kl": float((kl * (weights > 0)).sum() / kl[mask].sum().clamp(min=1e-12)),
         "stop/terminator": float(rollout.finished.float().mean()),
         "stop/length": float((~rollout.finished).float().mean()),
+        "positions/compared": float(mask.sum() / rollout.response_mask.sum()),
+        "positions/long_chunks": float((mask & positions.student_long).sum() / mask.sum().clamp(min=1)),
         **length_quantiles(lengths),
     }
     if bool(at_stop.any()):

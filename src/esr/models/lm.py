@@ -34,7 +34,7 @@ class LM:
     tokenizer: PreTrainedTokenizerBase
     config: ModelConfig
     terminators: tuple[int, ...]
-    """Ids of the tokens that end this model's turn, ascending."""
+    """Ids of the tokens at which its responses end, ascending: its own, and those of the other model of its pair."""
     adapter: str | None = None
     """Name of the adapter to run with; None: the bare model."""
     autocast: torch.dtype | None = None

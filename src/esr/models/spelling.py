@@ -1,5 +1,6 @@
 """A tokenizer as a map between bytes and ids, proven on texts before anything rests on it."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,11 +33,14 @@ SWEEP = (
 class Spelling:
     """What a tokenizer's ids spell, and how it writes bytes."""
 
+    name: str
     pieces: Pieces
     special: dict[str, int]
     """Special tokens: they stand for no text."""
     unknown: int | None
     """The id for text that the vocabulary cannot write."""
+    key: str
+    """Tells two spellings apart."""
     plain: Tokenizer
     """The tokenizer without template, without a space before the text, and blind to special tokens in it."""
 
@@ -67,8 +71,11 @@ class Spelling:
         return None if None in found else b"".join(found)  # type: ignore[arg-type]
 
 
-def read_spelling(tokenizer: PreTrainedTokenizerBase, size: int, name: str) -> Spelling:
-    """The spelling of a tokenizer whose model has `size` columns of logits. Raises `UserError` if there is none."""
+def read_spelling(tokenizer: PreTrainedTokenizerBase, size: int, silent: Sequence[int], name: str) -> Spelling:
+    """The spelling of a tokenizer whose model has `size` columns of logits; the ids in `silent` spell nothing.
+
+    Raises `UserError` if it cannot be read.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise UserError(
@@ -77,43 +84,39 @@ def read_spelling(tokenizer: PreTrainedTokenizerBase, size: int, name: str) -> S
     tree = json.loads(backend.to_str())
     added = {t["id"]: None if t["special"] else t["content"] for t in tree["added_tokens"]}
     special = {t["content"]: t["id"] for t in tree["added_tokens"] if t["special"]}
-    unknown = tokenizer.unk_token_id
+    model = tree["model"]
+    unknown = model["unk_id"] if "unk_id" in model else backend.token_to_id(model.get("unk_token") or "")
     vocabulary = {t: i for t, i in backend.get_vocab(with_added_tokens=False).items() if i not in added}
     kind: Kind = "bytes" if "ByteLevel" in _types(tree) else "sentencepiece" if "\u2581" in _words(tree) else "text"
     spelled = list(pieces(vocabulary, added, size, kind))
-    if unknown is not None and unknown < size:
-        spelled[unknown] = None
-    return Spelling(tuple(spelled), special, unknown, _plain(tree))
+    for i in [*silent] if unknown is None else [unknown, *silent]:
+        spelled[i] = None
+    key = hashlib.sha256(json.dumps([tree, size, list(silent)]).encode()).hexdigest()
+    return Spelling(name, tuple(spelled), special, unknown, key, _plain(tree))
 
 
-def prove(spelling: Spelling, name: str, texts: Sequence[str]) -> None:
+def prove(spelling: Spelling, texts: Sequence[str]) -> None:
     """Raise `UserError`, with the text that shows it, unless the ids of every text spell exactly that text.
 
     `texts` are the run's own, all of which must be writable; of the `SWEEP`, what the vocabulary has no tokens for is
     passed over.
     """
-    for text, ids in _written(spelling, texts):
-        if spelling.spelled(ids) != text.encode():
+    written = spelling.encode([text.encode() for text in (*texts, *SWEEP)])
+    for place, (text, ids) in enumerate(zip((*texts, *SWEEP), written, strict=True)):
+        passed_over = place >= len(texts) and spelling.unknown in ids
+        if spelling.spelled(ids) != text.encode() and not passed_over:
             raise UserError(
-                f"{name}: {_broken(spelling, text, ids)} Only tokenizers that keep every byte can be compared."
-            )
-    for text, ids in _written(spelling, SWEEP):
-        if spelling.unknown not in ids and spelling.spelled(ids) != text.encode():
-            raise UserError(
-                f"{name}: {_broken(spelling, text, ids)} Only tokenizers that keep every byte can be compared."
+                f"{spelling.name}: its tokenizer does not keep text as it is: {_change(spelling, text, ids)}. Student and "
+                "teacher with different tokenizers are compared by bytes, so every byte must come back."
             )
 
 
-def _written(spelling: Spelling, texts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    return zip(texts, spelling.encode([text.encode() for text in texts]), strict=True)
-
-
-def _broken(spelling: Spelling, text: str, ids: Sequence[int]) -> str:
+def _change(spelling: Spelling, text: str, ids: Sequence[int]) -> str:
     """What became of a text, from shortly before the place where it changed."""
     back = b"".join(spelling.pieces[i] or b"\xef\xbf\xbd" for i in ids if i >= 0).decode(errors="replace")
     at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), min(len(text), len(back)))
-    shown = [repr(t[max(0, at - 8) : at + 16]) for t in (text, back)]
-    return f"its tokenizer does not preserve text: {shown[0]} comes back as {shown[1]}."
+    before, after = (repr(t[max(0, at - 8) : at + 16]) for t in (text, back))
+    return f"{before} comes back as {after}"
 
 
 def _plain(tree: dict[str, Any]) -> Tokenizer:

@@ -2,7 +2,7 @@
 
     config.json  env.json  metrics.jsonl  rollouts.jsonl  evals/  analysis/  checkpoints/step-000050/
 
-A study adds train.log and finished.json. No other module spells one of these names.
+A pair with two tokenizers adds tokenizers.json, a study train.log and finished.json. No other module spells one of these names.
 
 Every file is written atomically or, for the `.jsonl` files, appended line by line; a torn last line is dropped on resume.
 """
@@ -22,6 +22,7 @@ from esr.errors import UserError
 from esr.records.base import FORMAT_VERSION
 from esr.records.evaluation import Evaluation, Sample
 from esr.records.steps import step_name, step_of
+from esr.records.tokenizers import TwoTokenizers
 from esr.runs.environment import Machine, environment, inexact
 from esr.runs.files import dumps, read_json, read_lines, read_record, writable, write_json, write_text
 
@@ -51,6 +52,10 @@ class RunDir:
     @property
     def environment_file(self) -> Path:
         return self.path / "env.json"
+
+    @property
+    def tokenizers_file(self) -> Path:
+        return self.path / "tokenizers.json"
 
     @property
     def metrics_file(self) -> Path:
@@ -258,6 +263,14 @@ class RunDir:
 
     def analysis_files(self) -> list[Path]:
         return sorted((self.path / "analysis").glob("*.json"))
+
+    def save_tokenizers(self, record: TwoTokenizers) -> None:
+        """Keep how well student and teacher can be compared."""
+        write_json(self.tokenizers_file, record.model_dump())
+
+    def tokenizers(self) -> TwoTokenizers | None:
+        """How well student and teacher can be compared; None with one vocabulary."""
+        return read_record(self.tokenizers_file, TwoTokenizers) if self.tokenizers_file.exists() else None
 
     def save_analysis(self, name: str, record: BaseModel) -> Path:
         file = self.analysis_file(name)

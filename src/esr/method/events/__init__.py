@@ -7,14 +7,16 @@ Different vocabularies are compared over classes of tokens (`classes`). In all c
 to events, and an event is called by the first of the student's tokens in it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from esr.method.events.classes import LEFT_OUT, Labels
+from esr.method.events.positions import Positions, same
+from esr.method.tensors import Rollout
 
 IMPOSSIBLE = -1e4
 """Log-probability of an event that no longer exists: finite, and exactly zero as a float32 probability."""
@@ -84,8 +86,8 @@ class Side:
         return out
 
     def event_of(self, token_ids: Tensor) -> Tensor:
-        """The event that each token id belongs to (same shape)."""
-        return self.names[token_ids]
+        """The event that each token id belongs to (same shape). An id that is left out belongs to none and gets any."""
+        return self.names[token_ids.clamp(max=self.size - 1)]
 
     def to(self, device: torch.device) -> "Side":
         left_out, order, absent = (
@@ -97,15 +99,17 @@ class Side:
 
 @dataclass(frozen=True)
 class EventSpace:
-    """Both sides' maps to the same events."""
+    """Both sides' maps to the same events, and the map of positions at which they are compared."""
 
     size: int
     """Names of events: the columns of the student that are compared."""
     student: Side
     teacher: Side
+    read: Callable[[Rollout], Positions] = same
+    """A student's rollout as the teacher reads it. With one vocabulary: the sampled tokens themselves, each a position."""
 
     def to(self, device: torch.device) -> "EventSpace":
-        return EventSpace(self.size, self.student.to(device), self.teacher.to(device))
+        return replace(self, student=self.student.to(device), teacher=self.teacher.to(device))
 
 
 def one_vocabulary(size: int, terminators: Sequence[int] = ()) -> EventSpace:
@@ -115,7 +119,7 @@ def one_vocabulary(size: int, terminators: Sequence[int] = ()) -> EventSpace:
     return event_space(labels, labels)
 
 
-def event_space(student: Labels, teacher: Labels) -> EventSpace:
+def event_space(student: Labels, teacher: Labels, read: Callable[[Rollout], Positions] = same) -> EventSpace:
     """The events of two models whose columns have these classes; a class has members on both sides."""
     known = np.unique(student[student != LEFT_OUT])
     first = np.full(int(known.max()) + 1, LEFT_OUT)
@@ -123,7 +127,7 @@ def event_space(student: Labels, teacher: Labels) -> EventSpace:
     first[student[ids][student[ids] != LEFT_OUT]] = ids[student[ids] != LEFT_OUT]
     names = [np.where(side == LEFT_OUT, LEFT_OUT, first[side]) for side in (student, teacher)]
     size = _end(names[0])
-    return EventSpace(size, _side(names[0], size), _side(names[1], size))
+    return EventSpace(size, _side(names[0], size), _side(names[1], size), read)
 
 
 def _side(names: Labels, events: int) -> Side:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from esr.errors import UserError
-
 
 @dataclass(frozen=True)
 class Alignment:
@@ -33,29 +31,19 @@ class Alignment:
 
 def align(
     student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, student_size: int, teacher_size: int
-) -> Alignment:
-    """Prove that ids mean the same for both; sizes are the numbers of logit columns.
+) -> Alignment | None:
+    """How ids of both correspond, if they mean the same for both; None for different tokenizers.
 
-    Tokens that one side alone names are allowed after all common ones (Qwen3 names ids that Qwen2.5 has as padding).
-    Raises `UserError` with some of the differing ids otherwise.
+    Sizes are the numbers of logit columns. Tokens that one side alone names are allowed after all common ones (Qwen3 names
+    ids that Qwen2.5 has as padding).
     """
     ours, theirs = ({i: token for token, i in t.get_vocab().items()} for t in (student, teacher))
     common = ours.keys() & theirs.keys()
-    differing = sorted(i for i in common if ours[i] != theirs[i])
-    if differing:
-        shown = "; ".join(f"{i}: {ours[i]!r} / {theirs[i]!r}" for i in differing[:3])
-        raise UserError(
-            f"Student and teacher have different tokenizers: {len(differing):,} of {len(common):,} ids differ ({shown}). "
-            "Only pairs with one vocabulary can be distilled; choose a teacher from the student's family."
-        )
     last = max(common, default=-1)
     only = [sorted(i for i in side.keys() - common) for side in (ours, theirs)]
-    early = [i for ids in only for i in ids if i < last]
-    if early or not common:
-        raise UserError(
-            f"Student and teacher have different tokenizers: ids {early[:5]} are tokens for one of them only, in the middle of "
-            "the vocabulary. Only pairs with one vocabulary can be distilled."
-        )
+    early = any(i < last for ids in only for i in ids)
+    if early or not common or any(ours[i] != theirs[i] for i in common):
+        return None
     size = min(student_size, teacher_size)
     names = [tuple(side[i] for i in ids if i < size) for side, ids in zip((ours, theirs), only, strict=True)]
     return Alignment(size, max(student_size, teacher_size) - size, names[0], names[1])

@@ -109,7 +109,7 @@ class Reader:
         """A response as stretches of text and the teacher's ids of special tokens, up to one that only the student has."""
         parts: list[bytes | int] = [b""]
         for i in ids:
-            piece = self.student[i]
+            piece = _piece(self.student, i)
             if piece is not None:
                 text = parts.pop() if isinstance(parts[-1], bytes) else b""
                 assert isinstance(text, bytes)
@@ -162,11 +162,15 @@ def _spelled(ids: Sequence[int], pieces: Pieces, special: Mapping[int, int] | se
     """
     out: list[bytes] = []
     for i in ids:
-        piece = pieces[i] if i >= 0 else None
+        piece = _piece(pieces, i)
         if piece is None and i not in special:
             break
         out.append(b"\xff" if piece is None else piece)
     return out
+
+
+def _piece(pieces: Pieces, i: int) -> bytes | None:
+    return pieces[i] if 0 <= i < len(pieces) else None
 
 
 def _agreement(a: bytes, b: bytes) -> int:

@@ -309,7 +309,7 @@ def test_progress_is_the_furthest_of_steps_tokens_and_seconds():
     assert OptimConfig(steps=10, max_seconds=3).progress(done) == 1.0
 
 
-@pytest.mark.parametrize("policy", ["linear", "share", "random"])
+@pytest.mark.parametrize("policy", ["linear", "share", "overlap", "random"])
 def test_a_resumed_run_takes_the_same_horizons(home, policy):
     """N is a function of the step and of what is on disk: a run that lost its last checkpoint takes the same again."""
     options = [f"rollout.horizon={{policy: {policy}, start: 3, every: 2}}"]
@@ -319,7 +319,7 @@ def test_a_resumed_run_takes_the_same_horizons(home, policy):
     assert esr(["train", "c.yaml", "run.dir=parts", *options]) == 0
     ns = [row["rollout/n"] for row in rows("whole")]
     assert [row["rollout/n"] for row in rows("parts")] == ns
-    assert len(set(ns)) > 1
+    assert len(set(ns)) > 1 or policy == "overlap", "two random models never agree, so N never grows"
     assert all(row["length/max"] <= row["rollout/n"] for row in rows("whole"))
 
 

@@ -108,7 +108,7 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
         "memory/peak_gib": memory.gib(),
     }
     if distiller.config.rollout.horizon.policy in TRACED:
-        metrics |= trace(scored.stats.reverse_kl, batch.positions.student_starts)
+        metrics |= trace(scored.stats.reverse_kl, scored.stats.agreement, batch.positions.student_starts)
     return StepReport(metrics, batch.rollout, scored.stats.reverse_kl, batch.keys)
 
 

@@ -2,7 +2,7 @@
 
 So a resumed run takes the same N as an uninterrupted one, on any number of ranks. `fixed` is ESR (arXiv:2605.27028); the others
 are published rules, with their constants where they fit hundreds of tokens and scaled in the open where they do not
-(docs/horizons.md). What a rule may look at is a step's *trace*: mean divergence, tokens and mean overlap in windows of
+(docs/horizons.md). What a rule may look at is a step's *trace*: mean divergence, tokens and mean agreement in windows of
 `WINDOW` positions, which `trace` adds to a row of metrics.
 """
 
@@ -17,7 +17,7 @@ WINDOW = 8
 """Positions in one window of a trace."""
 
 BAD_OVERLAP = 0.7
-"""Prune-OPD (arXiv:2605.07804): less overlap of the top-k sets than this is drift."""
+"""Prune-OPD (arXiv:2605.07804): less overlap of the top-k sets than this is drift. Here k = 1, which costs nothing."""
 HIT_RATE = 0.5
 """Share of the windows before N without drift at which N grows. Prune-OPD counts rollouts that reach the cap (0.1)."""
 PATIENCE = 3
@@ -147,17 +147,16 @@ def probes(h: Horizon, step: int, rows: Rows) -> list[Mapping[str, Any]] | None:
     return None if step % h.every == 0 else list(rows[:: h.every])
 
 
-def trace(kl: Tensor, mask: Tensor, shared: Tensor | None = None) -> dict[str, float]:
-    """A step's trace from (B, T) divergence, response mask and, for `overlap`, top-k overlap, as entries of its metrics."""
+def trace(kl: Tensor, agreement: Tensor, mask: Tensor) -> dict[str, float]:
+    """A step's trace as entries of its metrics, from (B, T) divergence in nats, top-1 agreement, and the positions that count."""
     out: dict[str, float] = {}
     for start in range(0, mask.shape[1], WINDOW):
-        inside = mask[:, start : start + WINDOW]
-        if not bool(inside.any()):
-            break
-        out[f"trace/kl/{start:05d}"] = float(kl[:, start : start + WINDOW][inside].mean())
-        out[f"trace/tokens/{start:05d}"] = float(inside.sum())
-        if shared is not None:
-            out[f"trace/overlap/{start:05d}"] = float(shared[:, start : start + WINDOW][inside].mean())
+        window = slice(start, start + WINDOW)
+        inside = mask[:, window]
+        if bool(inside.any()):
+            out[f"trace/kl/{start:05d}"] = float(kl[:, window][inside].mean())
+            out[f"trace/tokens/{start:05d}"] = float(inside.sum())
+            out[f"trace/overlap/{start:05d}"] = float(agreement[:, window][inside].mean())
     return out
 
 

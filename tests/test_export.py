@@ -13,6 +13,7 @@ from esr.config import Config
 from esr.errors import UserError
 from esr.models import checkpoint
 from esr.models.load import load_student
+from esr.runs.environment import Machine
 from esr.runs.rundir import RunDir
 from tiny import make_model, make_tokenizer
 
@@ -33,7 +34,7 @@ def trained(tmp_path):
             teacher={"model": str(tmp_path / "teacher")}, data={"source": "x.jsonl"},
         )  # fmt: skip
         run = RunDir(tmp_path / "run")
-        run.open_or_create(config, "cpu")
+        run.open_or_create(config, Machine("cpu"))
         lm = load_student(config.student, CPU, (2,), 0)
         torch.manual_seed(9)
         for p in lm.module.parameters():

@@ -24,6 +24,7 @@ from esr.models.load import base_file, load_generation_config, load_student, loa
 from esr.pair import open_pair
 from esr.runs.files import new_directory, write_json, write_text
 from esr.runs.rundir import RunDir
+from esr.runs.trust import require_trust
 
 CPU = torch.device("cpu")
 TOKENIZER_FILES = (
@@ -42,7 +43,7 @@ def export(run: RunDir, target: Path, step: int | None, kind: str) -> Path:
     """
     if target.exists():
         raise UserError(f"{target} exists already; choose another directory.")
-    config = run.config()
+    config = require_trust(run.config(), run.path)
     saved = run.find_checkpoint(step)
     if kind == "adapter" and not (saved / "adapter").exists():
         raise UserError(f"{run.path} trained the full model, so there is no adapter to export; leave out --adapter.")

@@ -34,6 +34,7 @@ def write(home: Path) -> None:
     from esr.config import Config
     from esr.models import checkpoint
     from esr.models.load import load_student
+    from esr.runs.environment import Machine
     from esr.runs.rundir import RunDir
     from tiny import save_model
 
@@ -45,7 +46,7 @@ def write(home: Path) -> None:
         (base / "config.json").write_text(json.dumps(settings | rope))
         config = Config(student={"model": str(base)}, teacher={"model": str(base)}, data={"source": "x.jsonl"})
         run = RunDir(home / name / "run")
-        run.open_or_create(config, "cpu")
+        run.open_or_create(config, Machine("cpu"))
         lm = load_student(config.student, torch.device("cpu"), (2,), 0)
         for p in lm.module.parameters():
             if p.requires_grad:

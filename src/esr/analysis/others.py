@@ -12,6 +12,7 @@ from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
 from esr.records.steps import step_of
 from esr.runs.rundir import RunDir
+from esr.runs.trust import require_trust
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def other_students(subject: Subject, runs: Sequence[RunDir]) -> list[Other]:
     taken = ["before", "after", "teacher", *(run.path.name for run in runs)]
     others = []
     for run in runs:
-        config, saved = run.config(), run.find_checkpoint(None)
+        config, saved = require_trust(run.config(), run.path), run.find_checkpoint(None)
         if (config.student.model, config.teacher.model) != pair:
             raise UserError(
                 f"{run.path} is a run of {config.student.model} and {config.teacher.model}, not of {pair[0]} and {pair[1]}."

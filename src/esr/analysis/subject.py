@@ -13,6 +13,7 @@ from esr.records.problem import Problem
 from esr.records.settings import Settings
 from esr.runs.places import pair_directory, untrained_directory
 from esr.runs.rundir import RunDir, open_run
+from esr.runs.trust import from_file, require_trust
 
 if TYPE_CHECKING:
     from esr.analysis.models import Models
@@ -143,10 +144,10 @@ def open_subject(
         config = pair_config(str(target), teacher, task)
         path = pair_directory(str(target), teacher)
     elif path.is_file():
-        config = configfile.load(path, [])
+        config = from_file(configfile.load(path, []), path)
         path = untrained_directory(config, path)
     else:
-        config = open_run(path).config()
+        config = require_trust(open_run(path).config(), path)
     run = RunDir(path)
 
     def load() -> "Models":

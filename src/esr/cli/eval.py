@@ -13,6 +13,7 @@ from esr.records.evaluation import Evaluated, by_progress, comparable
 from esr.records.steps import step_of
 from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir, open_run
+from esr.runs.trust import from_file, require_trust
 
 
 def evaluate(
@@ -57,8 +58,9 @@ def target(path: Path, overrides: list[str]) -> tuple[RunDir, Config, Config]:
         if others:
             raise UserError(f"{others[0]}: only eval.* and run.device can be changed when a run is evaluated.")
         directory = open_run(path)
+        require_trust(directory.config(), path)
         return directory, directory.config(), configfile.load(directory.config_file, overrides)
-    asked = configfile.load(path, overrides)
+    asked = from_file(configfile.load(path, overrides), path)
     directory = RunDir(run_directory(asked, path))
     if not directory.exists():
         return directory, configfile.load(path, others), asked

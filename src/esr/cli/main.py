@@ -1,5 +1,6 @@
 """`esr`: collects the commands, and turns every expected failure into one sentence and an exit code."""
 
+import os
 import sys
 
 import typer
@@ -9,6 +10,7 @@ from esr.cli import analyze, config, demo, eval, export, lab, report, study, tra
 from esr.cli.failures import sentence
 from esr.console import say
 from esr.errors import RunStopped, UserError
+from esr.runs import trust
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, SIGTERM or SIGHUP."""
@@ -29,8 +31,14 @@ app.command("config")(config.config)
 
 
 @app.callback(invoke_without_command=True)
-def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    trust_remote_code: bool = typer.Option(
+        False, "--trust-remote-code", help="Run Python code that comes with the models of a run directory."
+    ),
+) -> None:
     """On-policy distillation with Early Stopping Rollout."""
+    trust.ALLOWED.set(trust_remote_code)
     if version:
         print(f"esr {__version__}")
         raise typer.Exit
@@ -41,6 +49,9 @@ def run(arguments: list[str] | None = None) -> int:
 
     0 well, 1 stopped before the end, 2 the user's mistake, 130 interrupted.
     """
+    os.environ.setdefault(
+        "PYTORCH_ALLOC_CONF", "expandable_segments:True"
+    )  # read when CUDA starts; caches grow and shrink
     try:
         app(arguments, prog_name="esr")
     except SystemExit as done:

@@ -9,6 +9,7 @@ from esr.cli import show
 from esr.configfile import load
 from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir
+from esr.runs.trust import from_file
 
 
 def train(
@@ -23,7 +24,7 @@ def train(
 
     Example: `esr train configs/qwen2.5-math-1.5b.yaml rollout.max_new_tokens=50 run.dir=runs/n50`
     """
-    settings = load(config, overrides or [])
+    settings = from_file(load(config, overrides or []), config)
     run = RunDir(run_directory(settings, config))
 
     from esr.train import train as train_run

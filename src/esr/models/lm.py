@@ -101,8 +101,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type that a config's `dtype` names; `auto` is bfloat16 on an accelerator and float32 on a CPU."""
+    """The type that a config's `dtype` names.
+
+    `auto` is float32 on a CPU, bfloat16 on an accelerator, and float16 on a card without bfloat16 units (T4, V100).
+    """
     if name == "auto":
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+            return torch.float16
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)

@@ -201,6 +201,8 @@ def load_student(config: StudentConfig, device: torch.device, terminators: tuple
     """
     dtype = resolve_dtype(config.dtype, device)
     full = config.train == "full"
+    if full and config.dtype == "auto" and dtype == torch.float16:
+        dtype = torch.float32  # small gradients of float16 would be lost: there is no loss scaling
     module = load_weights(config, device, torch.float32 if full else dtype)
     if full:
         if config.adapter:

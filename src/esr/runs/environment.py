@@ -14,7 +14,10 @@ from typing import Any
 from esr import __version__
 from esr.records.base import FORMAT_VERSION
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "math-verify", "reasoning-gym", "numpy")
+PACKAGES = (
+    "torch", "transformers", "peft", "accelerate", "datasets", "math-verify", "reasoning-gym", "numpy",
+    "nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime",
+)  # fmt: skip
 EXACT = ("torch", "transformers", "peft")
 """Packages another version of which may round sums in another way."""
 
@@ -43,6 +46,7 @@ def environment(machine: Machine) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         **asdict(machine),
+        "gpus": _gpus() if machine.device.startswith("cuda") else [],
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": versions,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -62,6 +66,15 @@ def _rounding(found: Mapping[str, Any]) -> dict[str, Any]:
     device, packages = str(found.get("device", "")).partition(":")[0], found.get("packages", {})
     own = {"device": device or None, "threads": found.get("threads"), "processor": found.get("processor")}
     return own | {name: packages.get(name) for name in EXACT}
+
+
+def _gpus() -> list[str]:
+    """Name, driver and memory of each NVIDIA card, as its own tool states them."""
+    ask = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout.strip().splitlines()
+    except (OSError, subprocess.TimeoutExpired):
+        return []
 
 
 def _git_revision() -> str | None:

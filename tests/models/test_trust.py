@@ -1,0 +1,80 @@
+"""A run directory from someone else runs no code of theirs; the machine is in the record; old cards get float16."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from esr.cli.main import run as esr
+from esr.config import Config
+from esr.models.lm import resolve_dtype
+from esr.runs.environment import Machine, environment
+from esr.runs.rundir import RunDir
+from tiny import save_model
+
+EVIL = "from pathlib import Path\nfrom transformers import LlamaConfig\nPath({!r}).touch()\n\n\nclass Evil(LlamaConfig):\n    pass\n"
+
+
+@pytest.fixture
+def given(tmp_path):
+    """A run whose model comes with code that leaves a mark."""
+    base = save_model(tmp_path / "base", seed=1)
+    (tmp_path / "x.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    (base / "evil.py").write_text(EVIL.format(str(tmp_path / "ran")))
+    settings = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(
+        json.dumps({**settings, "model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil"}})
+    )
+    side = {"model": str(base), "trust_remote_code": True}
+    config = Config(
+        student=side, teacher=side, data={"source": str(tmp_path / "x.jsonl")}, eval={"source": "lab:arithmetic"}
+    )
+    RunDir(tmp_path / "run").open_or_create(config, Machine("cpu"))
+    step = tmp_path / "run" / "checkpoints" / "step-000001"
+    step.mkdir(parents=True)
+    (step / "state.json").write_text('{"format_version": 1, "step": 1}')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["eval", "run"], ["export", "run", "out"], ["analyze", "decay", "run"], ["train", "run/config.json"],
+        ["eval", "run/config.json", "--who", "base"],
+    ],
+)  # fmt: skip
+def test_code_of_a_run_directory_runs_only_if_the_command_says_so(given, command, monkeypatch, capsys):
+    monkeypatch.chdir(given)
+    assert esr(command) == 2
+    assert "--trust-remote-code" in capsys.readouterr().err
+    assert not (given / "ran").exists()
+    esr(["--trust-remote-code", *command])
+    assert (given / "ran").exists()
+
+
+def test_cards_without_bfloat16_get_float16(monkeypatch):
+    for capability, wanted in (
+        ((7, 0), torch.float16),
+        ((7, 5), torch.float16),
+        ((8, 0), torch.bfloat16),
+        ((9, 0), torch.bfloat16),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
+        assert resolve_dtype("auto", torch.device("cuda")) == wanted
+    assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
+
+
+def test_the_record_names_the_cards(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100, 575.57.08, 81559 MiB'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert environment(Machine("cuda:0"))["gpus"] == ["NVIDIA H100, 575.57.08, 81559 MiB"]
+    assert environment(Machine("cpu"))["gpus"] == []
+
+
+def test_memory_of_a_card_may_grow_in_place(monkeypatch):
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    esr(["--version"])
+    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"

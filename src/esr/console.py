@@ -42,6 +42,12 @@ def say(message: str) -> None:
     console.print(message, soft_wrap=True)
 
 
+def loading() -> None:
+    """Say that the heavy libraries come now: they take seconds, and a command shows a sign of life at once."""
+    if "torch" not in sys.modules:
+        say("Loading torch and transformers ...")
+
+
 class _Rate(ProgressColumn):
     """Units per second, or seconds per unit where that reads better."""
 

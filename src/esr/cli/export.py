@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from esr.cli import show
+from esr.console import loading
 from esr.runs.rundir import open_run
 
 
@@ -24,6 +25,7 @@ def export(
     """
     directory = open_run(run)
 
+    loading()
     from esr.export import export as export_run
 
     kind = "adapter" if adapter else "merged"

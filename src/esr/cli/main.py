@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -15,7 +16,8 @@ from esr.runs import trust
 INTERRUPTED = 130
 """The exit code after Ctrl-C, SIGTERM or SIGHUP."""
 app = typer.Typer(
-    name="esr", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    name="esr", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="On-policy distillation with Early Stopping Rollout (ESR, arXiv:2605.27028).",
 )  # fmt: skip
 app.command("train")(train.train)
@@ -42,6 +44,15 @@ def root(
     if version:
         print(f"esr {__version__}")
         raise typer.Exit
+
+
+@app.command("help")
+def help_of(
+    ctx: typer.Context,
+    command: Annotated[list[str] | None, typer.Argument(help="Command, such as `analyze decay`.")] = None,
+) -> None:
+    """Show the help of `esr` or of a command."""
+    ctx.find_root().command.main([*(command or []), "--help"], prog_name="esr", standalone_mode=True)
 
 
 def run(arguments: list[str] | None = None) -> int:

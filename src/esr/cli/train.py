@@ -7,6 +7,7 @@ import typer
 
 from esr.cli import show
 from esr.configfile import load
+from esr.console import loading
 from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir
 from esr.runs.trust import from_file
@@ -27,6 +28,7 @@ def train(
     settings = from_file(load(config, overrides or []), config)
     run = RunDir(run_directory(settings, config))
 
+    loading()
     from esr.train import train as train_run
 
     train_run(settings, run, fresh)

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from esr.analysis import ANALYSES, Analysis, open_subject
 from esr.analysis import analyze as analyze_subject
 from esr.cli import show
+from esr.console import loading
 from esr.records.settings import Settings
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ def command(row: Analysis) -> Callable[..., None]:
         step = options["step"] if "step" in row.settings.model_fields else options.pop("step", None)
         settings = row.settings.of({k: v for k, v in options.items() if v is not None}, quick)
         subject = open_subject(target, teacher, task, step)
+        loading()
         record = analyze_subject(subject, row.name, settings, others or [])
         if json:
             show.emit(record.model_dump())

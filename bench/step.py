@@ -43,12 +43,13 @@ def measure(args: argparse.Namespace, n: int) -> dict[str, Any]:
     from esr.distill import step
     from esr.meters import resident_peak
     from esr.models.lm import resolve_device
+    from esr.prepare import prepare
 
     overrides = [
         f"rollout.max_new_tokens={n}", f"rollout.prompts_per_step={args.batch}", f"optim.steps={args.steps + 1}",
         "student.dtype=float32", "teacher.dtype=float32", "eval=null",
     ]  # fmt: skip
-    plan = train.prepare(load(args.config, overrides))
+    plan = prepare(load(args.config, overrides))
     distiller = train.build(plan, resolve_device(plan.config.run.device))
     if args.no_stop:
         distiller.sampler = distiller.sampler.__class__(**{**distiller.sampler.__dict__, "terminators": ()})
@@ -66,8 +67,9 @@ def prompts_file(args: argparse.Namespace, folder: str) -> Path:
     """The prompts of our arms, as chats, for TRL."""
     from esr import train
     from esr.configfile import load
+    from esr.prepare import prepare
 
-    plan = train.prepare(
+    plan = prepare(
         load(args.config, [f"rollout.prompts_per_step={args.batch}", f"optim.steps={args.steps + 1}", "eval=null"])
     )
     system = plan.config.student.system_prompt

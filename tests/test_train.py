@@ -22,6 +22,7 @@ from esr.errors import UserError
 from esr.models import checkpoint
 from esr.models.load import load_student
 from esr.models.machine import threads
+from esr.prepare import prepare
 from esr.runs.environment import Machine, inexact
 from esr.runs.rundir import RunDir
 from tiny import make_model
@@ -211,7 +212,7 @@ def test_a_teacher_on_the_students_base_shares_its_weights(home):
     config = load("c.yaml")
     shared = ["teacher.model=" + config.student.model, f"teacher.adapter={adapter}", "optim.steps=3"]
     assert esr(["train", "c.yaml", "run.dir=shared", *shared]) == 0
-    plan = train.prepare(load("c.yaml", shared))
+    plan = prepare(load("c.yaml", shared))
     distiller = train.build(plan, torch.device("cpu"))
     assert distiller.teacher.module is distiller.student.module
     assert esr(["train", "c.yaml", "run.dir=apart", *shared, "teacher.attention=sdpa"]) == 0
@@ -268,7 +269,7 @@ def test_the_learning_rate_by_hand():
 
 
 def test_each_pass_over_the_data_has_every_prompt_once(home):
-    plan = train.prepare(load("c.yaml", ["rollout.prompts_per_step=4", "optim.steps=10"]))
+    plan = prepare(load("c.yaml", ["rollout.prompts_per_step=4", "optim.steps=10"]))
     seen = [p.problem.id for i in range(10) for p in train.batch_of(plan, i)]
     assert len(set(seen[:20])) == len(set(seen[20:])) == 20
     assert seen[:20] != seen[20:]

@@ -4,16 +4,15 @@ import contextlib
 import math
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from esr import evaluate, probe, prompts, tasks
+from esr import evaluate, probe, prompts
 from esr import trackers as tracking
-from esr.config import Config, ModelConfig, OptimConfig
+from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
 from esr.errors import RunStopped
@@ -21,77 +20,18 @@ from esr.grading.find import repetitive
 from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device
-from esr.models.load import load_student, load_teacher, read_config
+from esr.models.load import load_student, load_teacher
 from esr.models.machine import machine, threads
 from esr.nonfinite import NotFinite
-from esr.pair import Pair, open_pair
+from esr.prepare import Plan, prepare
 from esr.records.evaluation import Evaluated
-from esr.records.problem import Problem
 from esr.records.steps import step_name
-from esr.records.tokenizers import TwoTokenizers
 from esr.runs.rundir import RunDir
 from esr.sampling.sampler import Sampler
 from esr.trackers import Log
 
 SAMPLES_KEPT = 2
 """Rollouts recorded in `rollouts.jsonl` at a recorded step."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a run needs but the weights: made in seconds, so that mistakes show before the long work."""
-
-    config: Config
-    pair: Pair
-    prompts: list[PromptPair]
-    problems: list[Problem]
-    """Evaluation problems; empty without an `eval` section."""
-    tokenizers: TwoTokenizers | None
-    """How well two tokenizers can be compared; None with one vocabulary."""
-
-
-def prepare(config: Config) -> Plan:
-    """Check models, tokenizers and data. Raises `UserError` with one sentence if something does not fit."""
-    tracking.check(config)
-    pair = open_pair(config)
-    for side in (config.student, config.teacher):
-        probe.before_loading(side)
-    for line in pair.describe():
-        say(line)
-    train = tasks.load(config.data, "train", need_answer=False)
-    tokenizers = pair.measure([p.question for p in train], config.loss.merge_terminators)
-    for line in tokenizers.describe() if tokenizers else []:
-        say(line)
-    problems = evaluate.problems_of(config.eval, train) if config.eval else []
-    sides = [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
-    order = np.random.default_rng(config.run.seed).permutation(len(train))
-    needed = config.optim.steps * config.rollout.prompts_per_step
-    kept, left_out = prompts.keep_short((train[i] for i in order), sides, config.data.max_prompt_tokens, needed)
-    if left_out:
-        say(f"{left_out} prompts are longer than {config.data.max_prompt_tokens} tokens and are left out.")
-    rendered = [PromptPair(p, *(prompts.render(t, c, p.question) for t, c in sides)) for p in kept]
-    for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), sides, strict=True)]):
-        say(line)
-    require_room(config, rendered, problems, sides)
-    return Plan(config, pair, rendered, problems, tokenizers)
-
-
-def require_room(
-    config: Config,
-    pairs: list[PromptPair],
-    problems: list[Problem],
-    sides: list[tuple[PreTrainedTokenizerBase, ModelConfig]],
-) -> None:
-    """Raise `UserError` if a prompt and the response to it do not fit a model."""
-    rows = [[pair.student_ids for pair in pairs], [pair.teacher_ids for pair in pairs]]
-    for (tokenizer, side), own, evaluated in zip(sides, rows, (True, config.eval and config.eval.teacher), strict=True):
-        if side.gguf_file:
-            continue
-        settings = read_config(side)
-        prompts.require_room(own, side.model, settings, config.rollout.max_new_tokens, "rollout.max_new_tokens")
-        if config.eval and evaluated:
-            asked = [prompts.render(tokenizer, side, p.question) for p in problems]
-            prompts.require_room(asked, side.model, settings, config.eval.max_new_tokens, "eval.max_new_tokens")
 
 
 def train(config: Config, run: RunDir, fresh: bool = False) -> None:

@@ -115,6 +115,13 @@ def read_config(config: ModelConfig) -> PretrainedConfig:
         return AutoConfig.from_pretrained(location(config.model), **_source(config))
 
 
+def on_meta(config: ModelConfig) -> nn.Module:
+    """The model without its weights: shapes only, in no memory."""
+    settings = read_config(config)
+    with loading(config, config.model), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
+
+
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """The model's tokenizer."""
     with loading(config, f"tokenizer of {config.model}"):

@@ -1,0 +1,97 @@
+"""What a run needs but the weights, and what can be said of it in seconds: the static part of `esr check`, and of `esr train`."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from esr import evaluate, probe, prompts, tasks, trackers
+from esr.config import Config, ModelConfig
+from esr.console import say
+from esr.distill import PromptPair
+from esr.models import adapters
+from esr.models.load import on_meta, quiet, read_config
+from esr.pair import Pair, open_pair
+from esr.records.problem import Problem
+from esr.records.tokenizers import TwoTokenizers
+
+Side = tuple[PreTrainedTokenizerBase, ModelConfig]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs but the weights: made in seconds, so that mistakes show before the long work."""
+
+    config: Config
+    pair: Pair
+    prompts: list[PromptPair]
+    problems: list[Problem]
+    """Evaluation problems; empty without an `eval` section."""
+    tokenizers: TwoTokenizers | None
+    """How well two tokenizers can be compared; None with one vocabulary."""
+
+
+def prepare(config: Config) -> Plan:
+    """Check models, tokenizers and data. Raises `UserError` with one sentence if something does not fit."""
+    trackers.check(config)
+    pair = open_pair(config)
+    for side in (config.student, config.teacher):
+        probe.before_loading(side)
+    for line in pair.describe():
+        say(line)
+    train = tasks.load(config.data, "train", need_answer=False)
+    tokenizers = pair.measure([p.question for p in train], config.loss.merge_terminators)
+    for line in tokenizers.describe() if tokenizers else []:
+        say(line)
+    problems = evaluate.problems_of(config.eval, train) if config.eval else []
+    sides = [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
+    order = np.random.default_rng(config.run.seed).permutation(len(train))
+    needed = config.optim.steps * config.rollout.prompts_per_step
+    kept, left_out = prompts.keep_short((train[i] for i in order), sides, config.data.max_prompt_tokens, needed)
+    if left_out:
+        say(f"{left_out} prompts are longer than {config.data.max_prompt_tokens} tokens and are left out.")
+    rendered = [PromptPair(p, *(prompts.render(t, c, p.question) for t, c in sides)) for p in kept]
+    for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), sides, strict=True)]):
+        say(line)
+    require_room(config, rendered, problems, sides)
+    for line in (*describe_data(train, rendered, needed), *describe_adapter(config)):
+        say(line)
+    return Plan(config, pair, rendered, problems, tokenizers)
+
+
+def require_room(config: Config, pairs: list[PromptPair], problems: list[Problem], sides: Sequence[Side]) -> None:
+    """Raise `UserError` if a prompt and the response to it do not fit a model."""
+    rows = [[pair.student_ids for pair in pairs], [pair.teacher_ids for pair in pairs]]
+    for (tokenizer, side), own, evaluated in zip(sides, rows, (True, config.eval and config.eval.teacher), strict=True):
+        if side.gguf_file:
+            continue
+        settings = read_config(side)
+        prompts.require_room(own, side.model, settings, config.rollout.max_new_tokens, "rollout.max_new_tokens")
+        if config.eval and evaluated:
+            asked = [prompts.render(tokenizer, side, p.question) for p in problems]
+            prompts.require_room(asked, side.model, settings, config.eval.max_new_tokens, "eval.max_new_tokens")
+
+
+def describe_data(train: Sequence[Problem], kept: Sequence[PromptPair], needed: int) -> Iterator[str]:
+    """Lines for people: how many prompts there are, how long, how often each is used, and how many are the same."""
+    repeated = len(train) - len({" ".join(p.question.split()) for p in train})
+    lengths = sorted(len(pair.student_ids) for pair in kept)
+    passes = f", so each is used {needed / len(kept):.1f} times" if needed > len(kept) else ""
+    yield (
+        f"{len(train):,} training prompts ({repeated:,} repeat another one's question), of {lengths[len(lengths) // 2]} tokens in "
+        f"the middle and {lengths[-1]} at most; the steps take {needed:,}{passes}."
+    )
+
+
+def describe_adapter(config: Config) -> Iterator[str]:
+    """A line for people: which layers of the student get an adapter. Raises `UserError` if they cannot have one."""
+    student = config.student
+    if student.train == "full" or student.adapter or student.gguf_file:
+        return
+    with quiet():
+        module = adapters.fresh_adapter(on_meta(student), student, config.run.seed)
+    weights = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    layers = [name for name, part in module.named_modules() if hasattr(part, "lora_A")]
+    kinds = sorted({name.rpartition(".")[2] for name in layers})
+    yield f"LoRA of rank {student.lora.r} goes on {len(layers)} layers ({', '.join(kinds)}): {weights:,} weights are trained."

@@ -5,6 +5,8 @@ from typing import Any
 
 from write_results import RESULTS, nats, pct, table
 
+from esr.records.study import Study
+
 LAB = RESULTS / "lab"
 Json = dict[str, Any]
 
@@ -44,10 +46,11 @@ def study_section(study: Json) -> list[str]:
         "seconds": "equal seconds of training",
     }[study["rule"]]
     cores = study["environment"].get("cpus")
+    references = ", ".join(Study.model_validate(study).reference)
     lines = [
         f"### {study['name']}: {study['question']}", "",
         f"`{study['command']}`; {study['task']}, {study['problems']} problems x {study['samples']} responses, seeds "
-        f"{', '.join(map(str, study['seeds']))}, {equal}; references: {study['reference']}. Percent, 95% interval over problems and seeds. "
+        f"{', '.join(map(str, study['seeds']))}, {equal}; references: {references}. Percent, 95% interval over problems and seeds. "
         f"Runs shared {cores} cores with others, so seconds are indicative.", "", *table(head, rows),
     ]  # fmt: skip
     marks = {m for a in study["arms"] for m in a["marks"]}

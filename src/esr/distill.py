@@ -140,7 +140,7 @@ def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phas
             stack.enter_context(decoding(distiller.student))
         with phases("generate"):
             rollout = sample(distiller.student, student, distiller.sampler, Noise.of(seed, keys, n))
-    noise = Noise.of(seed + 1, keys, n).table(rollout.response_ids.shape[1])
+    noise = Noise.of(seed, keys, n, stream="selection").table(rollout.response_ids.shape[1])
     names = [pair.problem.id for pair in pairs for _ in range(n)]
     drops = dropout.seeds(seed, keys, n)
     sides = student.repeat(n).to(device), teacher.repeat(n).to(device)

@@ -321,7 +321,7 @@ def make_study(path: Path, kind: str = "n-sweep", text: str = "", failed: bool =
             arm(rng, by, {"rollout.max_new_tokens": 600} | chosen(by), 600, value, text, failed) for by, value in final.items()
         ]  # fmt: skip
     study = Study(
-        name=kind, question="Which N?" + text, rule="updates", reference="full", task="lab:paths (eval)" + text, problems=200, samples=4,
+        name=kind, question="Which N?" + text, rule="updates", reference=["full"], task="lab:paths (eval)" + text, problems=200, samples=4,
         seeds=[1, 2, 3], base=config(Path("runs/base"), n=600).model_dump(),
         rules={"collapsed": "Pooled accuracy at the end is certainly below that of the untrained student by 5 points."},
         arms=arms, environment=environment(), command=f"esr study studies/lab/{kind}.yaml", seconds=3600.0,
@@ -338,7 +338,8 @@ def arm(rng: random.Random, name: str, overrides: dict[str, Any], n: int, final:
         seeds[2] = ArmSeed(seed=3, run="n10-s3", error="Out of memory." + text)
     marks = ["exceeds teacher"] if name == "n50" else ["collapsed"] if name == "top_kl" else []
     return Arm(
-        name=name, overrides=overrides, n=n, student="lab:student", teacher_model="lab:teacher", seeds=seeds, avg=estimate(final),
+        name=name, role="full" if name == "full" else None,
+        overrides=overrides, n=n, student="lab:student", teacher_model="lab:teacher", seeds=seeds, avg=estimate(final),
         gain=estimate(final - 0.42), reference=None if name == "full" else "full",
             difference=None if name == "full" else estimate(final - 0.5, 0.025),
         to_teacher=estimate(final - 0.71), before=estimate(0.42), teacher=estimate(0.71), marks=marks, steps=30, seconds=seconds,

@@ -17,7 +17,7 @@ from esr.cli.watch import write
 from esr.records.base import Estimate
 from esr.records.lengths import Lengths
 from esr.report import charts, format
-from esr.report.arms import contests
+from esr.report.contests import contests
 from esr.report.page import LARGEST, order, render, sections
 from esr.report.scales import Axis, nice
 from esr.report.sections import decay as decay_section
@@ -507,3 +507,24 @@ def test_shares_and_accuracies_meet_only_at_the_same_k(tmp_path):
     apart = render(load([run, study]))
     assert "points would rise to the right" not in apart
     assert "at another K" in apart
+
+
+def test_roles_and_lengths_name_the_arms_and_spelling_does_not(data):
+    """An arm is full by its role or if its rollouts may be as long as the evaluation's; a name says nothing."""
+    match = contests(data)[0]
+    study = match.study.record
+
+    def longest(cap: int, **changes) -> str:
+        arms = list(study.arms)
+        arms[match.full] = arms[match.full].model_copy(update={"role": None, **changes})
+        record = study.model_copy(update={"arms": arms, "base": {"eval": {"max_new_tokens": cap}}})
+        return type(match)(type(match.study)(record, match.study.file), match.early, match.full, "").longest
+
+    n = study.arms[match.full].n
+    assert longest(n + 1) == longest(n + 1, name="full-rollouts") == "the longest rollouts"
+    assert longest(n + 1, role="full") == longest(n) == "full rollouts"
+
+
+def test_a_study_record_that_joins_its_references_is_read(data):
+    record = data.studies[0].record
+    assert type(record).model_validate(record.model_dump() | {"reference": "a, b"}).reference == ["a", "b"]

@@ -179,3 +179,13 @@ def test_decoding_weights_give_the_same_tokens_and_leave_no_trace():
     bare = LM(module, lm.tokenizer, lm.config, (2,), None)
     with decoding(bare):
         assert roll(bare, ids(lm)).token_lists() != plain.token_lists()
+
+
+def test_streams_of_noise_differ_and_the_unnamed_one_keeps_its_numbers():
+    """The numbers of rollouts and evaluations, so that a seed gives the run that it gave before."""
+    table = Noise.of(42, ["0:0:p1"], 2).table(3)
+    torch.testing.assert_close(
+        table, torch.tensor([[0.7605718, 0.7164549, 0.3420132], [0.2152461, 0.6788507, 0.2478596]]), rtol=0, atol=1e-6
+    )
+    streams = [Noise.of(42, ["0:0:p1"], stream=stream).table(8) for stream in ("", "selection", "continuation")]
+    assert len({tuple(t.flatten().tolist()) for t in streams}) == 3

@@ -183,6 +183,15 @@ def test_arms_may_have_references_of_their_own(tmp_path, pair_dir):
         plan.read(write_study(tmp_path, pair_dir, reference={"short": "other"}))
 
 
+def test_roles_go_into_the_record_and_name_arms_that_are_there(tmp_path, pair_dir):
+    study = plan.read(write_study(tmp_path, pair_dir, roles={"short": "early"})).study
+    assert study.roles == {"short": "early"}
+    with pytest.raises(UserError, match="`roles`: the arm 'other' is not among"):
+        plan.read(write_study(tmp_path, pair_dir, roles={"other": "full"}))
+    with pytest.raises(UserError, match="roles"):
+        plan.read(write_study(tmp_path, pair_dir, roles={"short": "best"}))
+
+
 def test_every_shipped_study_is_read_and_its_arms_differ(monkeypatch):
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)

@@ -124,9 +124,9 @@ class Continuations:
         return [grade.last for grade in grading.grade([self.problems[i] for i in owners], texts)]
 
     def _noise(self, head: Head, times: int) -> tuple[tuple[int, int, int], ...]:
-        """The rows of a head's continuations; the key is not the head's, whose numbers would come again otherwise."""
-        key = f"{self.problems[head.problem].id} continued"
-        return Noise.of(self.seed, [key], (head.sample + 1) * times).rows[-times:]
+        """The rows of a head's continuations; the stream is not the head's, whose numbers would come again otherwise."""
+        key, samples = self.problems[head.problem].id, (head.sample + 1) * times
+        return Noise.of(self.seed, [key], samples, stream="continuation").rows[-times:]
 
     def _watch(self, stage: str) -> Callable[[int], None]:
         """Tells the progress bar now and then how far a batch has come."""

@@ -61,8 +61,9 @@ def compute(subject: Subject, settings: SelectionSettings) -> SelectionShares:
     with progress("Selection", len(problems), "problem") as advance:
         for batch, rollout in batches(subject.before, problems, sampler, seed):
             scored = score(subject.before, subject.teacher, batch, rollout, events)
-            noise = Noise.of(seed + 1, [p.id for p in batch]).table(scored.mask.shape[1]).to(scored.mask.device)
-            weights = {by: selection.weights(by, k, scored.mask, scored.stats, noise) for by in KINDS}
+            noise = Noise.of(seed, [p.id for p in batch], stream="selection")
+            drawn = noise.table(scored.mask.shape[1]).to(scored.mask.device)
+            weights = {by: selection.weights(by, k, scored.mask, scored.stats, drawn) for by in KINDS}
             for i, inside in enumerate(scored.mask):
                 kept = {by: w[i][inside].cpu() > 0 for by, w in weights.items()}
                 kl = scored.stats.reverse_kl[i][inside].clamp(min=0).cpu()
@@ -72,7 +73,7 @@ def compute(subject: Subject, settings: SelectionSettings) -> SelectionShares:
     return SelectionShares(
         models=subject.references(), task=task, problems=len(problems), max_new_tokens=sampler.max_new_tokens,
         settings={
-            "k": k, **choices(subject, sampler, seed), "seed_random": seed + 1, "kl": "reverse, exact, nats",
+            "k": k, **choices(subject, sampler, seed), "kl": "reverse, exact, nats",
             "responses_longer_than_k": sum(len(r.tokens) > k for r in responses),
             "share_of_kl": f"mean over responses; one with less than {NO_KL:g} nats a token is left out",
             "example": f"the first response longer than k, its first {EXAMPLE} tokens",

@@ -72,7 +72,7 @@ def study_table(study: Study) -> None:
     seeds = ", ".join(map(str, study.seeds))
     show.out.print(
         f"{study.name}: {study.question}\n{study.task}, {study.problems} problems x {study.samples} responses; seeds {seeds}; "
-        f"equal {study.rule}; percent [95% interval over problems and seeds]; references: {study.reference}",
+        f"equal {study.rule}; percent [95% interval over problems and seeds]; references: {', '.join(study.reference)}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
     table = grid("arm", "N", "accuracy", "against reference", "against untrained", "each seed", "marks")

@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import field_validator
+
 from esr.records.base import FORMAT_VERSION, Estimate, Record
 
 
@@ -45,10 +47,15 @@ class ArmSeed(Record):
     curve: list[CurvePoint] = []
 
 
+Role = Literal["early", "full"]
+
+
 class Arm(Record):
     """One training setting, over its seeds."""
 
     name: str
+    role: Role | None = None
+    """What the study says that it stands for: early-stopped rollouts, or full ones."""
     overrides: dict[str, Any]
     n: int
     """`rollout.max_new_tokens`."""
@@ -88,8 +95,8 @@ class Study(Record):
     question: str
     rule: Literal["updates", "tokens", "seconds"]
     """What all arms have in common: optimiser steps, generated tokens, or training seconds."""
-    reference: str
-    """The reference arm, or several, joined by commas."""
+    reference: list[str]
+    """The arms that others are compared with."""
     task: str
     problems: int
     samples: int
@@ -103,3 +110,9 @@ class Study(Record):
     command: str
     seconds: float
     """Of all runs together, evaluations included."""
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        """Older records join them by commas."""
+        return value.split(", ") if isinstance(value, str) else value

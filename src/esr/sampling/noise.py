@@ -19,9 +19,13 @@ class Noise:
     BLOCK = 128
 
     @classmethod
-    def of(cls, seed: int, keys: Sequence[str], samples: int = 1) -> "Noise":
-        """`samples` rows to each key, side by side."""
-        digests = [int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") for key in keys]
+    def of(cls, seed: int, keys: Sequence[str], samples: int = 1, stream: str = "") -> "Noise":
+        """`samples` rows to each key, side by side.
+
+        Each `stream` has numbers of its own for a key: "" for responses to prompts, others for what is drawn besides.
+        """
+        spelled = [f"{stream}\0{key}" if stream else key for key in keys]
+        digests = [int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") for key in spelled]
         return cls(tuple((seed, digest, i) for digest in digests for i in range(samples)))
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from esr import configfile
 from esr.config import Config, LocalPath, Section, Seed
 from esr.errors import UserError
 from esr.foreign import brief
+from esr.records.study import Role
 from esr.runs.places import study_directory
 from esr.runs.rundir import FREE_TO_CHANGE, RunDir, flatten
 
@@ -36,6 +37,8 @@ class StudyConfig(Section):
     """Training seeds; each arm is run with each."""
     arms: dict[str, dict[str, Any]] = Field(min_length=1)
     """By arm, what it changes: `section.key: value`, or sections with some of their keys."""
+    roles: dict[str, Role] = {}
+    """Arms that stand for early-stopped rollouts (`early`) or full ones (`full`), for the report. Without: by their N."""
     runs: LocalPath | None = None
     """Where runs are kept. Studies with the same directory share equal runs. Default: `runs/studies/NAME`."""
 
@@ -96,9 +99,10 @@ def read(file: Path) -> Plan:
 
 def _check(study: StudyConfig, file: Path) -> None:
     compared = list(study.reference) if isinstance(study.reference, dict) else []
-    for name in [*study.references, *compared]:
-        if name not in study.arms:
-            raise UserError(f"{file}: the reference arm {name!r} is not among the arms {list(study.arms)}.")
+    for kind, names in (("the reference arm", [*study.references, *compared]), ("`roles`: the arm", study.roles)):
+        for name in names:
+            if name not in study.arms:
+                raise UserError(f"{file}: {kind} {name!r} is not among the arms {list(study.arms)}.")
     if len(set(study.seeds)) < len(study.seeds):
         raise UserError(f"{file}: a seed occurs twice; repeated runs would be counted as independent.")
     if (study.rule == "updates") != (study.budget is None):

@@ -34,7 +34,7 @@ def record(plan: Plan, failed: dict[str, str], command: str) -> Study:
     arms = [arm(plan, name, failed) for name in plan.study.arms]
     unique = {run.directory.path: run.directory for run in done}.values()
     return Study(
-        name=plan.name, question=plan.study.question, rule=plan.study.rule, reference=", ".join(plan.study.references), task=first.task,
+        name=plan.name, question=plan.study.question, rule=plan.study.rule, reference=plan.study.references, task=first.task,
         problems=first.problems, samples=first.samples, seeds=plan.study.seeds, base=flatten(plan.base.model_dump()),
         rules=RULES, arms=arms, environment=environment(Machine(plan.base.run.device)), command=command,
         seconds=round(sum(work.seconds(d) for d in unique), 1),
@@ -93,7 +93,8 @@ def arm(plan: Plan, name: str, failed: dict[str, str]) -> Arm:
     gain, to_teacher = difference(ours, before), difference(ours, teacher)
     steps, spent = average("steps"), average("seconds")
     return Arm(
-        name=name, overrides=plan.study.arms[name], n=config.rollout.max_new_tokens, student=config.student.model,
+        name=name, role=plan.study.roles.get(name),
+        overrides=plan.study.arms[name], n=config.rollout.max_new_tokens, student=config.student.model,
         teacher_model=config.teacher.model, seeds=seeds, avg=accuracy(ours), gain=gain,
         reference=reference,
         difference=difference(ours, graded(plan, reference)) if reference else None, to_teacher=to_teacher,

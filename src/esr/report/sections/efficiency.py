@@ -8,7 +8,7 @@ from markupsafe import Markup
 from esr.records.base import Estimate
 from esr.records.study import CurvePoint
 from esr.report import charts
-from esr.report.arms import contests, full_of, sweep
+from esr.report.contests import contests, full_of, sweep
 from esr.report.figure import BY_PROBLEM, Figure, source_line
 from esr.report.format import (
     count,

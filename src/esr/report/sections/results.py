@@ -6,9 +6,9 @@ from typing import Any
 from markupsafe import Markup
 
 from esr.records.evaluation import grouped
+from esr.report.contests import gained
 from esr.report.figure import Table, without_empty
 from esr.report.format import datum, derived, estimate, lookup
-from esr.report.pairs import gained
 from esr.report.section import Section
 from esr.report.sources import Data, Found, Run, name_of, order
 
@@ -47,7 +47,8 @@ def _arms(study: Found) -> Table:
             estimate(study, f"{at}/before"), estimate(study, f"{at}/teacher"), datum(study, f"{at}/steps", "count"),
             datum(study, f"{at}/seconds", "seconds"), f"{arm.student} ← {arm.teacher_model}",
         ))  # fmt: skip
-    against = "against its reference" if "," in study.record.reference else f"against {study.record.reference}"
+    references = study.record.reference
+    against = f"against {references[0]}" if len(references) == 1 else "against its reference"
     columns: tuple[str, ...] = (
         "arm", "N", "accuracy", "gain", against, "against the teacher", "marks", "untrained", "teacher",
         "steps", "training time", "pair",
@@ -66,7 +67,7 @@ def _difference(study: Found, i: int) -> Markup:
     """An arm against its reference, which is named where a study has several."""
     shown = estimate(study, f"/arms/{i}/difference", "points")
     arm = study.record.arms[i]
-    named = "," in study.record.reference and arm.difference is not None
+    named = len(study.record.reference) > 1 and arm.difference is not None
     return Markup("{} to {}").format(shown, arm.reference) if named else shown
 
 

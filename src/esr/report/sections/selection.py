@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from esr.records.study import Arm, Study
 from esr.report import charts
-from esr.report.arms import selection_of, selections, stops_early
+from esr.report.contests import selection_of, selections, stops_early
 from esr.report.figure import BY_RESPONSE, BY_SEED_AND_PROBLEM, Figure, Table, source_line
 from esr.report.format import datum, estimate, pct, round_pct, spoken, where
 from esr.report.scales import Axis, span

@@ -6,9 +6,8 @@ from markupsafe import Markup
 
 from esr.records.base import Estimate
 from esr.report import charts
-from esr.report.arms import MARGIN, Contest, contests
+from esr.report.contests import MARGIN, Comparison, Contest, contests, gained, rivals
 from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, several, spoken, where
-from esr.report.pairs import Pair, gained, rivals
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Run
@@ -50,7 +49,7 @@ def strip(rows: list[Row]) -> charts.Chart | None:
 def _of_study(match: Contest) -> dict[str, Any]:
     study, (early, full) = match.study, match.arms
     where_to = {"early": f"/arms/{match.early}", "full": f"/arms/{match.full}"}
-    longest = longest_of(match)
+    longest = match.longest
 
     def row(name: str, colour: str, pointer: str, value: Estimate | None) -> Row:
         return name, colour, estimate(study, pointer), value, where(study, f"{pointer}/value")
@@ -79,15 +78,10 @@ def _of_study(match: Contest) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def longest_of(match: Contest) -> str:
-    """What the arm with the longer rollouts is called."""
-    return "full rollouts" if "full" in match.arms[1].name.lower() else "the longest rollouts"
-
-
 def _other(match: Contest) -> tuple[str, Markup]:
     """A further comparison on the page: its pair, and its verdict."""
     arm, study = match.arms[0], match.study.record
-    return f"{study.name}, {arm.student} ← {arm.teacher_model}", verdict(match, longest_of(match))
+    return f"{study.name}, {arm.student} ← {arm.teacher_model}", verdict(match, match.longest)
 
 
 def verdict(match: Contest, longest: str) -> Markup:
@@ -181,7 +175,7 @@ def _row(run: Run, model: str, name: str, colour: str) -> Row | None:
     return name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value")
 
 
-def _rival_verdict(run: Run, other: Run, pair: Pair, change: Pair | None) -> Markup:
+def _rival_verdict(run: Run, other: Run, pair: Comparison, change: Comparison | None) -> Markup:
     n = datum(run.settings, "/rollout/max_new_tokens", "count")
     longer = f"rollouts of up to {other.config.rollout.max_new_tokens}"
     shown = derived(pair.value, "points", pair.rule, unit=" points")
@@ -192,7 +186,7 @@ def _rival_verdict(run: Run, other: Run, pair: Pair, change: Pair | None) -> Mar
     return said + _gain(gain, change.value if change else None) + " One seed each."
 
 
-def _run_verdict(run: Run, change: Pair | None) -> Markup:
+def _run_verdict(run: Run, change: Comparison | None) -> Markup:
     n = run.config.rollout.max_new_tokens
     if not run.complete and change is None:
         return Markup("Training with <b>N = {}</b> is going on: {} of {} steps are done.").format(

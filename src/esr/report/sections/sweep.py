@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from esr.report import charts
-from esr.report.arms import full_of, sweep
+from esr.report.contests import full_of, sweep
 from esr.report.figure import BY_SEED_AND_PROBLEM, Figure, source_line
 from esr.report.format import count, datum, estimate, pct, round_pct, several, spoken, where
 from esr.report.scales import Axis, span
@@ -51,7 +51,7 @@ def _figure(found: Found, group: list[int]) -> Figure:
     columns = ("arm", "N", "accuracy, pooled", "against the reference, points", "each seed")
     caption = (
         f"Small dots are seeds, large ones are pooled. Arms have the same number of {study.rule}; the step is the last one. "
-        f"Reference of the differences: {study.reference}."
+        f"Reference of the differences: {', '.join(study.reference)}."
     )
     source = source_line(found, "/problems", "problems", BY_SEED_AND_PROBLEM, f" × {several(len(study.seeds), 'seed')}")
     return Figure(chart, columns, rows, source, caption)

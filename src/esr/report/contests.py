@@ -1,11 +1,14 @@
-"""Which arms of a study can be compared, and which of them are ESR and full rollouts."""
+"""What the page compares: arms of a study, by the roles and lengths that it gives them, and runs, paired by problem."""
 
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
+from esr import intervals
+from esr.records.base import Estimate
+from esr.records.evaluation import comparable, grades
 from esr.records.study import Arm, Study
-from esr.report.sources import Data, Found
+from esr.report.sources import Data, Found, Run
 from esr.runs.rundir import flatten
 
 LENGTH = "rollout.max_new_tokens"
@@ -34,6 +37,15 @@ class Contest:
         """Pointer to the paired difference early - full; empty if the study compared with another reference."""
         paired = self.arms[0].reference == self.arms[1].name and self.arms[0].difference is not None
         return f"/arms/{self.early}/difference" if paired else ""
+
+    @property
+    def longest(self) -> str:
+        """What the arm with the longer rollouts is called: full if the study says so, or if they may be as long as responses in
+        the evaluation."""
+        full = self.arms[1]
+        cap = (flatten(self.study.record.base) | flatten(full.overrides)).get("eval.max_new_tokens")
+        reaches = isinstance(cap, int) and full.n >= cap
+        return "full rollouts" if full.role == "full" or reaches else "the longest rollouts"
 
 
 def selection_of(study: Study, arm: Arm) -> str:
@@ -68,8 +80,8 @@ def stops_early(study: Study, arm: Arm) -> bool:
 
 
 def full_of(study: Study, group: list[int]) -> int:
-    """The arm named full, or else the one with the longest rollouts."""
-    named = [i for i in group if "full" in study.arms[i].name.lower()]
+    """The arm whose role is full, or else the one with the longest rollouts."""
+    named = [i for i in group if study.arms[i].role == "full"]
     return max(named or group, key=lambda i: study.arms[i].n)
 
 
@@ -95,9 +107,53 @@ def _choose(found: Found, early: list[int], full: int, data: Data) -> Contest:
     if len(early) == 1:
         return Contest(found, early[0], full, "the only early-stopped arm")
     for i in early:
-        if arms[i].name.lower().split("-")[0] == "esr":
-            return Contest(found, i, full, "the arm that the study names ESR")
+        if arms[i].role == "early":
+            return Contest(found, i, full, "the arm that the study names as early-stopped")
     for i in early:
         if arms[i].n in lengths:
             return Contest(found, i, full, "the arm with the N of the run on this page")
     return Contest(found, early[len(early) // 2], full, "the middle of the early-stopped arms")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluations on the same problems: `value` is the first minus the second."""
+
+    value: Estimate
+    rule: str
+    """How it is computed, for `data-derived`."""
+
+
+def compared(run: Run, found: Found | None, other: Run, reference: Found | None) -> Comparison | None:
+    """Paired by problem; None without both, or without a problem that both graded."""
+    if found is None or reference is None or not comparable(found.record, reference.record):
+        return None
+    sides = [grades(r.responses(f.record.name)) for r, f in ((run, found), (other, reference))]
+    if not sides[0].keys() & sides[1].keys():
+        return None
+    names = [f"{r.label}/evals/{f.record.name}.jsonl" for r, f in ((run, found), (other, reference))]
+    return Comparison(intervals.paired_difference(*sides), "paired_difference | " + " | ".join(names))
+
+
+def gained(run: Run) -> Comparison | None:
+    """After minus before."""
+    return compared(run, run.evaluation("after"), run, run.evaluation("before"))
+
+
+def rivals(data: Data) -> tuple[Run, Run, Comparison] | None:
+    """The first run, and the run of the same pair and task with the longest rollouts, if those are longer."""
+    if not data.runs:
+        return None
+    run = data.runs[0]
+    longer = [
+        other
+        for other in data.runs[1:]
+        if other.config.rollout.max_new_tokens > run.config.rollout.max_new_tokens
+        and (other.config.student.model, other.config.teacher.model)
+        == (run.config.student.model, run.config.teacher.model)
+    ]
+    for other in sorted(longer, key=lambda r: -r.config.rollout.max_new_tokens):
+        pair = compared(run, run.evaluation("after"), other, other.evaluation("after"))
+        if pair is not None:
+            return run, other, pair
+    return None

@@ -198,7 +198,9 @@ def test_evaluation_before_and_after_with_a_paired_difference(home, capsys):
     options = ["eval={source: q.jsonl, question: q, answer: a, samples: 2, max_new_tokens: 24, every: 3}", "--json"]
     assert esr(["train", "c.yaml", *options]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert [e["name"] for e in result["evaluations"]] == ["step-000000", "step-000003", "step-000006", "teacher"]
+    assert [(e["who"], e["step"]) for e in result["evaluations"]] == [
+        ("student", 0), ("student", 3), ("student", 6), ("teacher", None),
+    ]  # fmt: skip
     assert {d["reference"] for d in result["differences"]} == {"step-000000"}
     assert all(e["problems"] == 3 and e["samples"] == 2 for e in result["evaluations"])
     before, after = (RunDir("run").responses(name) for name in ("step-000000", "step-000006"))

@@ -3,6 +3,7 @@
 import copy
 import difflib
 import json
+import os
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from types import UnionType
@@ -14,6 +15,7 @@ from esr import plainyaml
 from esr.config import Config, Section
 from esr.errors import UserError
 from esr.foreign import brief, control_character, visible
+from esr.runs.files import check_format
 
 PATHS = ("student.model", "student.adapter", "teacher.model", "teacher.adapter", "data.source", "eval.source")
 """Keys that may name a local file or directory to read."""
@@ -87,24 +89,48 @@ def _read_json(text: str) -> Any:
 
 
 def found_from(file: Path, tree: dict[str, Any]) -> dict[str, Any]:
-    """`tree` with each relative path in it that exists beside `file` written so that it can be found from here."""
+    """`tree` with each relative path in it that exists beside `file` written so that it can be found from here.
+
+    In a run's `config.json`, which names everything absolutely, `run.dir` becomes the directory that the file lies in, and
+    what was moved along with that directory is found again by the way from the one to the other.
+    """
     out = copy.deepcopy(tree)
+    folder = file.parent
+    home, run = None, out.get("run")
+    if "format_version" in out and isinstance(run, dict):
+        home, run["dir"] = run.get("dir"), str(folder)
     for section, key in (name.split(".") for name in PATHS):
         values = out.get(section)
         if isinstance(values, dict) and isinstance(values.get(key), str):
-            values[key] = _found(values[key], file.parent)
+            values[key] = _found(values[key], folder, home)
     return out
 
 
-def _found(reference: str, folder: Path) -> str:
-    if ":" in reference or "\0" in reference or Path(reference).is_absolute():
+def _found(reference: str, folder: Path, home: Any) -> str:
+    if ":" in reference or "\0" in reference:
         return reference
-    beside = folder / reference
     try:
-        here = beside.exists() and not (Path(reference).exists() and Path(reference).samefile(beside))
-    except OSError:  # such as a name of a thousand characters
+        if not Path(reference).is_absolute():
+            beside = folder / reference
+            here = beside.exists() and not (Path(reference).exists() and Path(reference).samefile(beside))
+            return str(beside.resolve()) if here else reference
+        if isinstance(home, str) and Path(home).is_absolute() and not Path(reference).exists():
+            moved = Path(os.path.normpath(folder.absolute() / os.path.relpath(reference, home)))
+            reference = str(moved) if moved.exists() else reference
+        return os.path.relpath(reference) if home and Path(reference).is_relative_to(Path.cwd()) else reference
+    except (OSError, ValueError):  # such as a name of a thousand characters
         return reference
-    return str(beside.resolve()) if here else reference
+
+
+def portable(config: Config, home: Path) -> dict[str, Any]:
+    """What a run's `config.json` holds: every key, with all that is local named absolutely, for use from anywhere."""
+    tree = config.model_dump()
+    for section, key in (name.split(".") for name in PATHS):
+        values = tree.get(section) or {}
+        if values.get(key) and Path(values[key]).exists():
+            values[key] = os.path.abspath(values[key])
+    tree["run"]["dir"] = os.path.abspath(home)
+    return tree
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -194,6 +220,7 @@ def _set(tree: dict[str, Any], key: str, value: Any, known: Container[str]) -> N
 
 def validate(tree: dict[str, Any], where: str) -> Config:
     """The `Config` that `tree` describes; `where` names its origin in errors."""
+    check_format(tree, where)
     return checked(Config, {k: v for k, v in tree.items() if k != "format_version"}, where)
 
 

@@ -19,6 +19,8 @@ from esr.pair import open_pair
 from esr.records.base import Estimate
 from esr.records.evaluation import Difference, Evaluated, Evaluation, Sample, grades
 from esr.records.problem import Problem
+from esr.runs.files import check_room
+from esr.runs.parts import Parts, discard
 from esr.runs.rundir import RunDir
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
@@ -39,15 +41,16 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
     pair = open_pair(asked)
     problems = problems_of(asked.eval, tasks.load(asked.data, "train", need_answer=False))
     device = resolve_device(asked.run.device)
-    if who.step is None:
-        lm = load_model(asked.teacher, device, pair.stops[1])
-    elif who.step == 0:
-        lm = load_model(asked.student, device, pair.stops[0])
-    else:
-        lm = load_trained(asked, run.find_checkpoint(who.step), device, pair.stops[0])
-    probe.check(lm)
     with run.locked():
         run.open_or_create(own, machine(device))
+        check_room(run.path)
+        if who.step is None:
+            lm = load_model(asked.teacher, device, pair.stops[1])
+        elif who.step == 0:
+            lm = load_model(asked.student, device, pair.stops[0])
+        else:
+            lm = load_trained(asked, run.find_checkpoint(who.step), device, pair.stops[0])
+        probe.check(lm)
         return keep(run, asked, who, lm, problems, lm.terminators)
 
 
@@ -66,30 +69,43 @@ def problems_of(settings: EvalConfig, train: Sequence[Problem]) -> list[Problem]
 def keep(
     run: RunDir, config: Config, who: Evaluated, lm: LM, problems: Sequence[Problem], terminators: tuple[int, ...]
 ) -> Evaluation:
-    """The evaluation of `who`, who is `lm`, that a run keeps; made now if it has none."""
+    """The evaluation of `who`, who is `lm`, that a run keeps; made now if it has none.
+
+    One that was interrupted goes on after its finished batches.
+    """
     found = run.evaluation(who.name)
     if found is not None:
         return found
     assert config.eval is not None
-    evaluation, responses = evaluate(lm, problems, config.eval, terminators, config.run.seed, who)
+    store, settings = f"evaluation-{who.name}", config.eval.model_dump(exclude={"every", "teacher"})
+    asked = {"problems": [p.id for p in problems], "settings": settings, "seed": config.run.seed}
+    about = {**asked, "model": lm.config.model_dump(), "terminators": terminators}
+    done = Parts(run, store, about)
+    evaluation, responses = evaluate(lm, problems, config.eval, terminators, config.run.seed, who, done)
     run.save_evaluation(evaluation, responses)
+    discard(run, store)
     return evaluation
 
 
 def evaluate(
-    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, who: Evaluated
-) -> tuple[Evaluation, list[Sample]]:
-    """Evaluate one model. Equal problems and seed give paired responses for every model: the same random numbers."""
+    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, who: Evaluated,
+    done: Parts | None = None,
+) -> tuple[Evaluation, list[Sample]]:  # fmt: skip
+    """Evaluate one model. Equal problems and seed give paired responses for every model: the same random numbers.
+
+    Batches that are among the parts `done` are taken from there, and others put there.
+    """
     start = time.perf_counter()
-    samples = graded_responses(lm, problems, settings, terminators, seed, title=f"Evaluating {who.label}")
+    samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done)
     record = {**settings.settings(), "seed_sampling": seed}
     seconds = time.perf_counter() - start
     return summarise(samples, who, lm.config.model, tasks.describe(settings), record, seconds), samples
 
 
 def graded_responses(
-    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, title: str
-) -> list[Sample]:
+    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, title: str,
+    done: Parts | None = None,
+) -> list[Sample]:  # fmt: skip
     """k graded responses to each problem, in the order of the problems."""
     sampler = Sampler(settings.max_new_tokens, terminators, settings.temperature, settings.top_p)
     rows = rendered(lm, problems)
@@ -100,6 +116,10 @@ def graded_responses(
     with progress(title, len(problems), "problem") as advance:
         for start in range(0, len(by_length), settings.batch_size):
             batch = by_length[start : start + settings.batch_size]
+            if done is not None and (before := done.get(str(start))):
+                graded |= {i: [Sample.model_validate(s) for s in found] for i, found in zip(batch, before, strict=True)}
+                advance(len(batch))
+                continue
             noise = Noise.of(seed, [problems[i].id for i in batch], settings.samples)
             counter = _Counter(advance, settings.max_new_tokens)
             rollout = respond(lm, [rows[i] for i in batch], sampler, noise, counter)
@@ -119,6 +139,8 @@ def graded_responses(
                         grade=grade,
                     )
                 )
+            if done is not None:
+                done.put(str(start), [[s.model_dump() for s in graded[i]] for i in batch])
             advance(len(batch))
     return [s for i in range(len(problems)) for s in graded[i]]
 

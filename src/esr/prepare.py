@@ -11,6 +11,7 @@ from esr.config import Config, ModelConfig
 from esr.console import say
 from esr.distill import PromptPair
 from esr.models import adapters
+from esr.models.digests import data, models
 from esr.models.load import on_meta, quiet, read_config
 from esr.pair import Pair, open_pair
 from esr.records.problem import Problem
@@ -30,6 +31,8 @@ class Plan:
     """Evaluation problems; empty without an `eval` section."""
     tokenizers: TwoTokenizers | None
     """How well two tokenizers can be compared; None with one vocabulary."""
+    inputs: dict[str, str]
+    """Digests of the data and the local models, by key."""
 
 
 def prepare(config: Config) -> Plan:
@@ -57,7 +60,8 @@ def prepare(config: Config) -> Plan:
     require_room(config, rendered, problems, sides)
     for line in (*describe_data(train, rendered, needed), *describe_adapter(config)):
         say(line)
-    return Plan(config, pair, rendered, problems, tokenizers)
+    inputs = {**models(config), **data(config, train, problems)}
+    return Plan(config, pair, rendered, problems, tokenizers, inputs)
 
 
 def require_room(config: Config, pairs: list[PromptPair], problems: list[Problem], sides: Sequence[Side]) -> None:

@@ -1,22 +1,20 @@
 """The loop around `distill.step`: prepare, evaluate, step, log, save; resume exactly; stop cleanly."""
 
-import contextlib
 import math
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from esr import evaluate, probe, prompts
+from esr import evaluate, interrupts, probe, prompts
 from esr import trackers as tracking
 from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
 from esr.errors import RunStopped
 from esr.grading.find import repetitive
+from esr.interrupts import Interrupts
 from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device
@@ -26,6 +24,8 @@ from esr.nonfinite import NotFinite
 from esr.prepare import Plan, prepare
 from esr.records.evaluation import Evaluated
 from esr.records.steps import step_name
+from esr.runs.files import check_room
+from esr.runs.resumption import check, forget_after
 from esr.runs.rundir import RunDir
 from esr.sampling.sampler import Sampler
 from esr.trackers import Log
@@ -39,18 +39,20 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     plan = prepare(config)
     device = resolve_device(config.run.device)
     with run.locked(), threads(config.run.threads or (None if fresh else run.threads())):
-        run.open_or_create(config, machine(device), fresh)
+        run.open_or_create(config, machine(device), fresh, plan.inputs)
+        done = check(run)
         if run.complete(config):
             say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
             return
+        check_room(run.path)
         if plan.tokenizers:
             run.save_tokenizers(plan.tokenizers)
-        with interruptible() as interrupted:
+        with interrupts.collected() as signals:
             distiller = build(plan, device)
-            done = resume(run, distiller)
-            if done == 0:
-                evaluate_now(plan, run, distiller, 0)
-            loop(plan, run, distiller, done, interrupted)
+            resume(run, distiller, done)
+            if done == 0 or evaluation_due(config, done):
+                evaluate_now(plan, run, distiller, done, signals)
+            loop(plan, run, distiller, done, signals)
 
 
 def build(plan: Plan, device: torch.device) -> Distiller:
@@ -77,20 +79,23 @@ def build(plan: Plan, device: torch.device) -> Distiller:
     )
 
 
-def resume(run: RunDir, distiller: Distiller) -> int:
-    """Restore the newest checkpoint, if any; returns the number of steps done. Later lines of the logs are dropped."""
-    saved = run.checkpoints()
-    done = checkpoint.load(distiller.student, distiller.optimizer, saved[-1]) if saved else 0
+def resume(run: RunDir, distiller: Distiller, done: int) -> None:
+    """Restore the checkpoint of step `done`, if that is not 0. What is of later steps is dropped."""
     if done:
+        checkpoint.load(distiller.student, distiller.optimizer, run.checkpoint(done))
         say(f"Resuming {run.path} after step {done}.")
         changed = run.note_resumption(machine(distiller.student.device), done)
         if changed:
             say(f"Not exactly the numbers of a run without a break: {changed}.")
-    run.forget_after(done)
-    return done
+    forget_after(run, done)
 
 
-def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: list[int]) -> None:
+def evaluation_due(config: Config, number: int) -> bool:
+    """Whether the student is to be evaluated after step `number`, were it not the last."""
+    return bool(number and config.eval and config.eval.every and number % config.eval.every == 0)
+
+
+def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, signals: Interrupts) -> None:
     """Steps `done` to the end."""
     config, total, rows = plan.config, plan.config.optim.steps, run.metrics()
     horizon = horizon_of(config)
@@ -102,8 +107,8 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
             rows.append(record(run, distiller.student, report, index + 1, config.run.rollouts_every, log))
             limited = f", {config.optim.progress(rows):.0%} of the budget" if config.optim.limited else ""
             advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens{limited}")
-            last, stop = config.optim.progress(rows) >= 1, bool(interrupted)
-            due = config.eval and config.eval.every and (index + 1) % config.eval.every == 0 and not last
+            last, stop = config.optim.progress(rows) >= 1, signals.received
+            due = evaluation_due(config, index + 1) and not last
             if last or stop or due or (index + 1) % config.run.checkpoint_every == 0:
                 checkpoint.save(run, distiller.student, distiller.optimizer, index + 1)
             if stop and not last:
@@ -111,12 +116,12 @@ def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, interrupted: 
                     f"Stopped after step {index + 1}, saved in {run.path}; run the same command again to go on."
                 )
             if due:
-                evaluate_now(plan, run, distiller, index + 1)
+                evaluate_now(plan, run, distiller, index + 1, signals)
     if left_out := sum(row.get("optim/skipped", 0) > 0 for row in rows):
         say(
             f"{left_out} of {len(rows)} steps were skipped, as their loss or gradient was not finite (see {run.path}/nonfinite)."
         )
-    evaluate_now(plan, run, distiller, len(rows))
+    evaluate_now(plan, run, distiller, len(rows), signals)
 
 
 def horizon_of(config: Config) -> Horizon:
@@ -187,8 +192,11 @@ def record(run: RunDir, student: LM, report: StepReport, number: int, rollouts_e
     return row
 
 
-def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int) -> None:
-    """Evaluate the student after `number` steps (0: before), and the teacher once, unless that is done already."""
+def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int, signals: Interrupts) -> None:
+    """Evaluate the student after `number` steps (0: before), and the teacher once, unless that is done already.
+
+    A signal ends it at once: finished batches are kept, and it goes on after them.
+    """
     config = plan.config
     if config.eval is None:
         return
@@ -196,23 +204,11 @@ def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int) -> 
     if config.eval.teacher:
         who.append((Evaluated(who="teacher"), distiller.teacher))
     for evaluated, lm in who:
-        evaluate.keep(run, config, evaluated, lm, plan.problems, lm.terminators)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; a second signal ends the process at once."""
-    received: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        say("Finishing this step, then saving; press Ctrl-C again to stop at once.")
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        try:
+            with signals.at_once():
+                evaluate.keep(run, config, evaluated, lm, plan.problems, lm.terminators)
+        except KeyboardInterrupt:
+            raise RunStopped(
+                f"Stopped while evaluating {evaluated.label}; training up to there and finished batches are kept in {run.path}. "
+                "Run the same command again to go on."
+            ) from None

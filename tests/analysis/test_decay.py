@@ -9,7 +9,6 @@ import torch
 import yaml
 
 from esr.analysis import analyze, continuation, decay
-from esr.analysis.parts import Parts
 from esr.cli.main import run as esr
 from esr.config import EvalConfig
 from esr.errors import UserError
@@ -19,6 +18,7 @@ from esr.records.decay import Decay, DecaySettings
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
 from esr.runs.files import read_record
+from esr.runs.parts import Parts
 from esr.sampling import respond
 from esr.sampling.noise import Noise
 from subjects import subject

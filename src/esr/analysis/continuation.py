@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from esr import grading, prompts
-from esr.analysis.parts import Parts
 from esr.config import EvalConfig
 from esr.console import Advance
 from esr.models.lm import LM
 from esr.records.problem import Problem
+from esr.runs.parts import Parts
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler

@@ -18,7 +18,6 @@ from typing import Any, Literal
 from esr import intervals
 from esr.analysis import continuation
 from esr.analysis.continuation import Continuations, Grades, Head, numbers
-from esr.analysis.parts import Parts
 from esr.analysis.subject import Subject
 from esr.config import EvalConfig
 from esr.console import progress
@@ -26,6 +25,7 @@ from esr.errors import UserError
 from esr.models.lm import LM
 from esr.records.base import Estimate
 from esr.records.decay import Decay, DecayPoint, DecaySeries, DecaySettings, Recommendation
+from esr.runs.parts import Parts
 
 Side = Literal["student", "teacher"]
 Subset = Literal["all", "right", "wrong"]

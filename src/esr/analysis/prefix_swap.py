@@ -12,7 +12,6 @@ from typing import Any, Literal
 from esr import intervals
 from esr.analysis import continuation
 from esr.analysis.continuation import Continuations, Grades, Head, numbers
-from esr.analysis.parts import Parts
 from esr.analysis.subject import Subject
 from esr.config import EvalConfig
 from esr.console import progress
@@ -20,6 +19,7 @@ from esr.errors import UserError
 from esr.models.lm import LM
 from esr.records.prefix_swap import PrefixSwap, PrefixSwapSettings, SwapCondition
 from esr.records.problem import Problem
+from esr.runs.parts import Parts
 
 Student = Literal["before", "after"]
 CONDITIONS: tuple[tuple[Student, Student], ...] = (

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from esr.analysis import parts
 from esr.analysis.subject import Need, Subject
 from esr.errors import UserError
 from esr.records import decay, efficiency, lengths, prefix_swap, profile, rollouts, selection, submode
 from esr.records.finding import Finding
 from esr.records.settings import Settings
+from esr.runs import parts
 from esr.runs.rundir import open_run
 
 

@@ -1,6 +1,5 @@
 """Tables for people and JSON for machines. Results go to stdout."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ from rich.table import Table
 from esr.console import Terminal, duration
 from esr.records.base import as_text
 from esr.records.evaluation import Difference, Evaluation, by_progress, grouped
-from esr.runs.files import finite
+from esr.runs.files import dumps
 from esr.runs.rundir import RunDir
 
 out = Terminal()
@@ -19,7 +18,7 @@ if not out.is_terminal:
 
 def emit(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(finite(value), indent=1, ensure_ascii=False))
+    print(dumps(value, indent=1))
 
 
 def run_summary(run: RunDir, as_json: bool) -> None:

@@ -31,6 +31,7 @@ KEEP_OPTIMIZERS = 2
 def save(run: RunDir, student: LM, optimizer: torch.optim.Optimizer, step: int) -> Path:
     """Write `checkpoints/step-NNNNNN` (`adapter/` or `model/`, the optimiser, `state.json`)."""
     target = run.checkpoint(step)
+    run.sync_logs()
     with new_directory(target) as folder:
         save_weights(student, folder)
         save_file(_optimizer_tensors(student.module, optimizer), folder / OPTIMIZER)

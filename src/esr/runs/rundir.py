@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from esr.config import Config
-from esr.configfile import validate
+from esr.configfile import load, portable
 from esr.errors import UserError
+from esr.foreign import brief
 from esr.records.base import FORMAT_VERSION
 from esr.records.evaluation import Evaluation, Sample
 from esr.records.steps import step_name, step_of
 from esr.records.tokenizers import TwoTokenizers
 from esr.runs.environment import Machine, environment, inexact
-from esr.runs.files import dumps, read_json, read_lines, read_record, writable, write_json, write_text
+from esr.runs.files import dumps, read_json, read_lines, read_record, sweep, sync, writable, write_json, write_text
 
 STATE = "state.json"
 """Written last into a checkpoint."""
@@ -104,25 +105,31 @@ class RunDir:
     def exists(self) -> bool:
         return self.config_file.exists()
 
-    def open_or_create(self, config: Config, machine: Machine | None = None, fresh: bool = False) -> None:
+    def open_or_create(
+        self, config: Config, machine: Machine | None = None, fresh: bool = False, inputs: dict[str, str] | None = None
+    ) -> None:
         """Make this the directory of a run with `config`, or open it as that.
 
         `machine` is noted in `env.json`; None leaves that to the process that will load the models. `fresh` moves an
         existing run aside (to NAME~1, NAME~2, ...). Where nothing has been trained yet, another configuration takes the
         place of the old one, and evaluations made under that are moved aside. Raises `UserError` if the directory holds
-        something else, or a trained run with another configuration.
+        something else, or a trained run with another configuration or other `inputs` (digests of what is read, by key).
         """
+        for folder in (self.path, self.evaluations_folder, self.path / "analysis", self.path / "checkpoints"):
+            sweep(folder)
         if fresh and self._files():
             self._move_aside()
         if self.exists():
-            self._adopt(config)
+            self._adopt(config, inputs or {})
         elif self._files():
             raise UserError(f"{self.path} exists and is not a run directory; choose another with run.dir=PATH.")
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.config_file, {"format_version": FORMAT_VERSION, **config.model_dump()})
+            write_json(self.config_file, {"format_version": FORMAT_VERSION, **portable(config, self.path)})
             if machine is not None and not self.environment_file.exists():
                 write_json(self.environment_file, {**environment(machine), "resumed": []})
+            if inputs and self.inputs() != inputs:
+                write_json(self.environment_file, {**self.environment(), "inputs": {**self.inputs(), **inputs}})
 
     def _files(self) -> list[Path]:
         """Whatever is here but the lock, `config.json` first, which makes it a run."""
@@ -137,21 +144,36 @@ class RunDir:
             for file in self._files():
                 shutil.move(file, target / file.name)
 
-    def _adopt(self, config: Config) -> None:
+    def inputs(self) -> dict[str, str]:
+        """Digests of the data and local models that this run was begun with, by key; empty if it has no note of them."""
+        found = self.environment().get("inputs") if self.environment_file.exists() else None
+        return found if isinstance(found, dict) else {}
+
+    def _adopt(self, config: Config, inputs: dict[str, str]) -> None:
+        """Take on this configuration, if that changes no number of a run that was trained."""
+        before = self.inputs()
         old, new = flatten(self.config().model_dump()), flatten(config.model_dump())
-        changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and k not in FREE_TO_CHANGE]
+        free = {*FREE_TO_CHANGE, *(key for key in inputs if before.get(key) == inputs[key])}
+        changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and k not in free]
         if changed and self.trained():
-            shown = ", ".join(f"{k}: {old.get(k)} -> {new.get(k)}" for k in changed[:3])
+            shown = ", ".join(f"{k}: {brief(old.get(k), 40)} -> {brief(new.get(k), 40)}" for k in changed[:3])
             raise UserError(
                 f"{self.path} holds a run with another configuration ({shown}). Choose another run.dir, or add --fresh to "
                 "move that run aside and start anew."
             )
+        replaced = [key for key in inputs if key in before and before[key] != inputs[key]]
+        if replaced and self.trained():
+            raise UserError(
+                f"{self.path}: what {', '.join(replaced)} names was replaced since this run began. Put it back, choose another "
+                "run.dir, or add --fresh to move that run aside and start anew."
+            )
+        changed += replaced
         if changed and self.evaluations_folder.exists():
             self.evaluations_folder.rename(_aside(self.evaluations_folder))
 
     def config(self) -> Config:
         """The resolved configuration of this run."""
-        return validate(read_json(self.config_file), where=str(self.config_file))
+        return load(self.config_file)
 
     def environment(self) -> dict[str, Any]:
         """What this run depends on besides its configuration. Raises `UserError` if that is missing or damaged."""
@@ -181,7 +203,7 @@ class RunDir:
                 held = FileLock(self.path / LOCK).acquire(timeout=0)
             except Timeout:
                 raise UserError(
-                    f"{self.path} is in use by another esr process; wait for it, or choose another run.dir."
+                    f"{self.path} is in use by another esr process; give the command again when that has ended."
                 ) from None
         with held:
             yield
@@ -193,12 +215,11 @@ class RunDir:
         with open(file, "a", encoding="utf-8") as out:
             out.write(dumps(row) + "\n")
 
-    def forget_after(self, step: int) -> None:
-        """Drop lines of steps later than `step`, and torn ones: they will be written again."""
+    def sync_logs(self) -> None:
+        """Have all rows on the disk: before a checkpoint is, or a power cut could leave one that is ahead of them."""
         for file in (self.metrics_file, self.rollouts_file):
             if file.exists():
-                kept = [row for row in read_lines(file) if row["step"] <= step]
-                write_text(file, "".join(dumps(row) + "\n" for row in kept))
+                sync(file)
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row for each optimiser step."""
@@ -206,7 +227,8 @@ class RunDir:
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(p for p in (self.path / "checkpoints").glob("step-*") if (p / STATE).exists())
+        there = (self.path / "checkpoints").glob("step-*")
+        return sorted(p for p in there if step_of(p.name) is not None and (p / STATE).exists())
 
     def find_checkpoint(self, step: int | None) -> Path:
         """The checkpoint of a step, or the last one. Raises `UserError` if it is not there."""
@@ -244,7 +266,14 @@ class RunDir:
     def evaluation(self, name: str) -> Evaluation | None:
         """A finished evaluation, or None."""
         file = self.evaluation_file(name)
-        return read_record(file, Evaluation) if file.exists() else None
+        if not file.exists():
+            return None
+        found = read_record(file, Evaluation)
+        if found.name != name:
+            raise UserError(
+                f"{file}: it is a record of {brief(found.name)}; give the file its own name back, or remove it."
+            )
+        return found
 
     def last(self, config: Config) -> Evaluation | None:
         """The evaluation after the last step; None before it is there."""
@@ -252,14 +281,30 @@ class RunDir:
         return None if step is None else self.evaluation(step_name(step))
 
     def evaluation_files(self) -> list[Path]:
-        return sorted(self.evaluations_folder.glob("*.json"))
+        """Evaluations by the names that `esr` gives; other files there are someone else's."""
+        there = sorted(self.evaluations_folder.glob("*.json"))
+        return [
+            f for f in there if step_of(f.stem.partition("@")[0]) is not None or f.stem.partition("@")[0] == "teacher"
+        ]
 
     def evaluations(self) -> list[Evaluation]:
-        return [read_record(file, Evaluation) for file in self.evaluation_files()]
+        found = (self.evaluation(file.stem) for file in self.evaluation_files())
+        return [evaluation for evaluation in found if evaluation is not None]
 
     def responses(self, name: str) -> list[Sample]:
-        """The graded responses behind an evaluation."""
-        return [Sample.model_validate(row) for row in read_lines(self.responses_file(name))]
+        """The graded responses behind an evaluation. Raises `UserError` unless all of them are there."""
+        file, evaluation = self.responses_file(name), self.evaluation(name)
+        try:
+            found = [Sample.model_validate(row) for row in read_lines(file)]
+        except ValidationError:
+            found = []
+        wanted = evaluation.problems * evaluation.samples if evaluation else len(found)
+        if len(found) != wanted:
+            raise UserError(
+                f"{file}: damaged, {len(found)} of {wanted} responses can be read. Put a copy in its place; or remove it and "
+                f"{self.evaluation_file(name).name}, and evaluate again."
+            )
+        return found
 
     def analysis_files(self) -> list[Path]:
         return sorted((self.path / "analysis").glob("*.json"))

@@ -1,5 +1,7 @@
 """Finished parts of a long analysis, kept until its record is."""
 
+from typing import Any
+
 from esr.runs.files import dumps, read_lines
 from esr.runs.rundir import RunDir
 
@@ -21,7 +23,7 @@ class Parts:
             rows = []
         self.done = {row["key"]: row["value"] for row in rows[1:]}
 
-    def get(self, key: str) -> object | None:
+    def get(self, key: str) -> Any:
         """The value of a finished part, or None."""
         return self.done.get(key)
 

@@ -23,19 +23,28 @@ def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool
         ModelCard.from_template(
             metadata(config, [e for e in by_task if e.step == step_of(step)], adapter, title),
             template_str=resources.files("esr").joinpath("card.md").read_text(encoding="utf-8"),
-            student=config.student.model, teacher=config.teacher.model, version=__version__, step=step, title=title,
-            n=config.rollout.max_new_tokens, recipe=recipe(config), measured=list(map(measured, by_task)),
+            student=config.student.model,
+            teacher=config.teacher.model,
+            version=__version__,
+            step=step,
+            title=title,
+            n=config.rollout.max_new_tokens,
+            recipe=recipe(config),
+            measured=list(map(measured, by_task)),
             divergence=config.loss.divergence.replace("_kl", " KL").replace("jsd", "Jensen-Shannon divergence"),
         )
-    )  # fmt: skip
+    )
 
 
 def metadata(config: Config, evaluations: list[Evaluation], adapter: bool, title: str) -> ModelCardData:
     """What the hub reads: the base model if it lies there, and the exported student's accuracies in percent."""
     results = [
-        EvalResult("text-generation", e.task, e.task, "accuracy", round(100 * e.avg.value, 2), metric_name=f"avg@{e.samples}")
-        for e in evaluations if e.avg
-    ]  # fmt: skip
+        EvalResult(
+            "text-generation", e.task, e.task, "accuracy", round(100 * e.avg.value, 2), metric_name=f"avg@{e.samples}"
+        )
+        for e in evaluations
+        if e.avg
+    ]
     return ModelCardData(
         base_model=hub_id(config.student.model),
         library_name="peft" if adapter else "transformers",
@@ -60,13 +69,17 @@ def recipe(config: Config) -> list[tuple[str, Any]]:
     rollout, optim, lora = config.rollout, config.optim, config.student.lora
     tuned = f"LoRA r={lora.r}, alpha={lora.alpha:g}" if config.student.train == "lora" else "all weights"
     return [
-        ("prompts", config.data.source), ("early-stop length N", rollout.max_new_tokens),
-        ("steps", optim.steps), ("responses per step", f"{rollout.prompts_per_step} prompts x {rollout.samples_per_prompt}"),
+        ("prompts", config.data.source),
+        ("early-stop length N", rollout.max_new_tokens),
+        ("steps", optim.steps),
+        ("responses per step", f"{rollout.prompts_per_step} prompts x {rollout.samples_per_prompt}"),
         ("sampling", f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}"),
         ("loss", f"{config.loss.divergence}, {config.loss.aggregation}, selection {config.loss.selection.by}"),
-        ("trained", tuned), ("learning rate", f"{config.lr:g}, {optim.schedule}"), ("seed", config.run.seed),
+        ("trained", tuned),
+        ("learning rate", f"{config.lr:g}, {optim.schedule}"),
+        ("seed", config.run.seed),
         ("system prompt", json.dumps(config.student.system_prompt)),
-    ]  # fmt: skip
+    ]
 
 
 def measured(e: Evaluation) -> tuple[str, ...]:

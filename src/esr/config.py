@@ -35,9 +35,13 @@ class Section(BaseModel):
     """A frozen group of keys. Values are what they look like: text is no number, and a number is finite."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True,
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
         protected_namespaces=(),
-    )  # fmt: skip
+    )
 
 
 class ModelConfig(Section):

@@ -89,12 +89,17 @@ class Crossing:
             starts += len(at[0])
             positions += len(ids)
         found = TwoTokenizers(
-            text_bytes=sum(len(text.encode()) for text in texts), positions=positions,
-            student_tokens=_spelled(self.student), teacher_tokens=_spelled(self.teacher),
-            shared=len({*self.student.pieces} & {*self.teacher.pieces} - {None}), classes=len(np.unique(labels[0][labels[0] != LEFT_OUT])),
+            text_bytes=sum(len(text.encode()) for text in texts),
+            positions=positions,
+            student_tokens=_spelled(self.student),
+            teacher_tokens=_spelled(self.teacher),
+            shared=len({*self.student.pieces} & {*self.teacher.pieces} - {None}),
+            classes=len(np.unique(labels[0][labels[0] != LEFT_OUT])),
             largest=int(np.bincount(np.concatenate([side[side != LEFT_OUT] for side in labels])).max()),
-            common=starts / max(positions, 1), disagreement=differ / max(starts, 1), chunk_rest=long / max(starts, 1),
-        )  # fmt: skip
+            common=starts / max(positions, 1),
+            disagreement=differ / max(starts, 1),
+            chunk_rest=long / max(starts, 1),
+        )
         if found.common < LEAST_COMMON:
             raise UserError(
                 f"Student and teacher start a token together at only {found.common:.0%} of the student's positions in the "

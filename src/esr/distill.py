@@ -192,9 +192,15 @@ def score(
     student, teacher, events = distiller.student, distiller.teacher, distiller.events
     starts, rollout = positions.student_starts, positions.student
     flat = compare(
-        student, teacher, at(hidden, rollout, starts), at(teacher_hidden, positions.teacher, positions.teacher_starts),
-        rollout.response_ids[starts], events, divergence_fn, distiller.of_logits,
-    )  # fmt: skip
+        student,
+        teacher,
+        at(hidden, rollout, starts),
+        at(teacher_hidden, positions.teacher, positions.teacher_starts),
+        rollout.response_ids[starts],
+        events,
+        divergence_fn,
+        distiller.of_logits,
+    )
     if distiller.config.loss.chunk_rest == "k2" and bool(positions.student_long.any()):
         rest = chunk_rest(student, teacher, hidden, teacher_hidden, positions, events)
         flat = replace(flat, divergence=flat.divergence + divergence.k2(rest))

@@ -37,12 +37,17 @@ class NotFinite(RunStopped):
         file = folder / f"step-{self.step:06d}.safetensors"
         part = self.part
         tensors = {
-            "response_ids": part.rollout.response_ids, "response_mask": part.rollout.response_mask,
-            "student_ids": part.student_prompts.ids, "student_mask": part.student_prompts.mask,
-            "read_ids": part.positions.teacher.response_ids, "read_mask": part.positions.teacher.response_mask,
-            "teacher_ids": part.teacher_prompts.ids, "teacher_mask": part.teacher_prompts.mask,
-            "noise": part.noise, "dropout": part.dropout,
-        }  # fmt: skip
+            "response_ids": part.rollout.response_ids,
+            "response_mask": part.rollout.response_mask,
+            "student_ids": part.student_prompts.ids,
+            "student_mask": part.student_prompts.mask,
+            "read_ids": part.positions.teacher.response_ids,
+            "read_mask": part.positions.teacher.response_mask,
+            "teacher_ids": part.teacher_prompts.ids,
+            "teacher_mask": part.teacher_prompts.mask,
+            "noise": part.noise,
+            "dropout": part.dropout,
+        }
         save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, file)
         facts = {"step": self.step, "message": str(self), "problems": part.keys, "widths": self.widths}
         write_json(file.with_suffix(".json"), {**facts, "torch": torch.__version__})

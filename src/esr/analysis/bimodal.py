@@ -63,10 +63,14 @@ class Bimodal:
             p, tokens = teacher[at].topk(min(CANDIDATES, teacher.shape[-1]))
             self.largest.append(
                 Found(
-                    max(float(kl[i]), 0.0), int(response[at]), int(position[at]),
-                    tokens.tolist(), student[at, tokens].exp().tolist(), p.exp().tolist(),
+                    max(float(kl[i]), 0.0),
+                    int(response[at]),
+                    int(position[at]),
+                    tokens.tolist(),
+                    student[at, tokens].exp().tolist(),
+                    p.exp().tolist(),
                 )
-            )  # fmt: skip
+            )
         self.largest = sorted(self.largest, key=lambda f: -f.reverse_kl)[:SHOWN]
 
 
@@ -82,12 +86,14 @@ def positions(
         probabilities = trained.get((found.response, found.position))
         out.append(
             BimodalPosition(
-                problem=problem.id, position=found.position, reverse_kl=found.reverse_kl,
+                problem=problem.id,
+                position=found.position,
+                reverse_kl=found.reverse_kl,
                 context=bimodal.tokenizer.decode(tokens[: found.position]).strip("\ufffd")[-CONTEXT:],
                 candidates=_candidates(bimodal, found, found.student),
                 after=_candidates(bimodal, found, probabilities) if probabilities else [],
             )
-        )  # fmt: skip
+        )
     return out
 
 

@@ -86,13 +86,17 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
             inside = [h for h in heads[writer] if subset == "all" or h.right is (subset == "right")]
             curves[writer, side, subset] = [measured(k, inside, tails[writer, side, k], ids) for k in lengths]
     return Decay(
-        models=models, task=task, problems=len(problems), settings=chosen, samples=settings.samples,
+        models=models,
+        task=task,
+        problems=len(problems),
+        settings=chosen,
+        samples=settings.samples,
         seconds=continuation.seconds(kept),
         series=[
             DecaySeries(prefix=w, continued_by=c, subset=s, points=points(curve)) for (w, c, s), curve in curves.items()
         ],
         recommendation=recommend(losses(curves["student", "teacher", "all"], published=text), text),
-    )  # fmt: skip
+    )
 
 
 def student_of(subject: Subject, settings: DecaySettings) -> tuple[LM, str]:
@@ -108,11 +112,16 @@ def choices(settings: DecaySettings, lengths: Sequence[int], how: EvalConfig) ->
     """Everything that the numbers depend on besides models and problems, for the record."""
     passed = {"ours": "as token ids", "paper": "as text, without special tokens, tokenised again"}
     return {
-        "protocol": settings.protocol, "prefixes_pass": passed[settings.protocol], "lengths": list(lengths),
-        "samples": settings.samples, "seed": settings.seed,
-        "max_new_tokens": how.max_new_tokens, "temperature": how.temperature, "top_p": how.top_p,
+        "protocol": settings.protocol,
+        "prefixes_pass": passed[settings.protocol],
+        "lengths": list(lengths),
+        "samples": settings.samples,
+        "seed": settings.seed,
+        "max_new_tokens": how.max_new_tokens,
+        "temperature": how.temperature,
+        "top_p": how.top_p,
         "right_and_wrong": "by the writer's full response, of which the prefix is the beginning",
-    }  # fmt: skip
+    }
 
 
 def subsets(writer: Side, side: Side) -> tuple[Subset, ...]:
@@ -141,23 +150,28 @@ def measured(k: int, heads: Sequence[Head], tails: Sequence[Grades], ids: Sequen
     live = [head for head in heads if not head.ended(k)]
     over = [head for head in heads if head.ended(k)]
     return Measured(
-        k, len(live), len(over),
-        {ids[h.problem]: numbers(tails[h.problem]) for h in live}, {ids[h.problem]: numbers([h.right]) for h in over},
-    )  # fmt: skip
+        k,
+        len(live),
+        len(over),
+        {ids[h.problem]: numbers(tails[h.problem]) for h in live},
+        {ids[h.problem]: numbers([h.right]) for h in over},
+    )
 
 
 def points(curve: Sequence[Measured]) -> list[DecayPoint]:
     """The record of a curve whose first point is k = 0."""
     return [
         DecayPoint(
-            k=at.k, continued=at.prefixes, finished=at.ended,
+            k=at.k,
+            continued=at.prefixes,
+            finished=at.ended,
             avg=accuracy(at.continued),
             pass_at_k=accuracy({i: [max(g)] for i, g in at.continued.items() if g}),
             with_finished=accuracy(at.everything),
             change=difference(at.continued, curve[0].continued) if at.k else None,
         )
         for at in curve
-    ]  # fmt: skip
+    ]
 
 
 def losses(curve: Sequence[Measured], published: bool) -> list[tuple[int, Estimate | None]]:

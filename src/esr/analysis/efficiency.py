@@ -43,10 +43,14 @@ def compute(subject: Subject, settings: EfficiencySettings, others: Sequence[Run
     devices = [str(machine.get("device", "unknown")) for machine in machines]
     return Efficiency(
         models={"student": configs[0].student.model, "teacher": configs[0].teacher.model},
-        task=last.task if last else tasks.describe(configs[0].data), problems=last.problems if last else 0,
-        settings=dependence(labels, runs, machines, target_rule(common, all(curves))), seconds=round(time.perf_counter() - start, 2),
-        device=", ".join(dict.fromkeys(devices)), target=target, rows=rows,
-    )  # fmt: skip
+        task=last.task if last else tasks.describe(configs[0].data),
+        problems=last.problems if last else 0,
+        settings=dependence(labels, runs, machines, target_rule(common, all(curves))),
+        seconds=round(time.perf_counter() - start, 2),
+        device=", ".join(dict.fromkeys(devices)),
+        target=target,
+        rows=rows,
+    )
 
 
 def target_rule(common: bool, evaluated: bool) -> str:
@@ -65,8 +69,10 @@ def dependence(labels: Sequence[str], runs: Sequence[RunDir], machines: Sequence
         "steps_left_out": {n: warm_up(len(run.metrics())) for n, run in zip(labels, runs, strict=True)},
         "steps_left_out_of": "seconds by phase; tokens, memory and training seconds are over all steps",
         "target": target,
-        "machines": {n: {k: m.get(k) for k in ("device", "cpus", "platform")} for n, m in zip(labels, machines, strict=True)},
-    }  # fmt: skip
+        "machines": {
+            n: {k: m.get(k) for k in ("device", "cpus", "platform")} for n, m in zip(labels, machines, strict=True)
+        },
+    }
 
 
 def seconds_to_reach(points: Sequence[CurvePoint], target: float) -> float | None:
@@ -98,11 +104,16 @@ def row(
 
     kind: Literal["device", "process"] = "process" if device.startswith("cpu") else "device"
     return EfficiencyRow(
-        run=name, n=config.rollout.max_new_tokens, steps=len(rows),
+        run=name,
+        n=config.rollout.max_new_tokens,
+        steps=len(rows),
         responses_per_step=config.rollout.prompts_per_step * config.rollout.samples_per_prompt,
         phases={phase: intervals.mean([r[f"time/{phase}"] for r in kept]) for phase in PHASES},
-        tokens_generated=a_step("tokens/generated"), tokens_scored=a_step("tokens/scored"),
+        tokens_generated=a_step("tokens/generated"),
+        tokens_scored=a_step("tokens/scored"),
         tokens_trained=a_step("tokens/trained"),
-        peak_memory_gib=max(r["memory/peak_gib"] for r in rows), memory_kind=kind, curve=points,
+        peak_memory_gib=max(r["memory/peak_gib"] for r in rows),
+        memory_kind=kind,
+        curve=points,
         seconds_to_reach=None if target is None else seconds_to_reach(points, target),
-    )  # fmt: skip
+    )

@@ -54,18 +54,28 @@ def compute(subject: Subject, settings: LengthsSettings, others: Sequence[RunDir
 
 
 def record(
-    models: Sequence[Responses], references: dict[str, str], task: str, max_new_tokens: int, settings: dict[str, Any],
+    models: Sequence[Responses],
+    references: dict[str, str],
+    task: str,
+    max_new_tokens: int,
+    settings: dict[str, Any],
     start: float,
-) -> Lengths:  # fmt: skip
+) -> Lengths:
     """The record; `start` is when the work began (`time.perf_counter`). Raises `UserError` for fewer than two problems."""
     longest = max(t for m in models for group in m.tokens for t in group)
     width = -(-(longest + 1) // BINS)
     how = {"bootstrap": f"{RESAMPLES} resamples of problems, percentile interval, seed {BOOTSTRAP_SEED}"}
     rows = [row(m, width, longest) for m in models]
     return Lengths(
-        models=references, task=task, problems=len(models[0].tokens), settings={**settings, **how},
-        seconds=round(time.perf_counter() - start, 1), max_new_tokens=max_new_tokens, bin_width=width, rows=rows,
-    )  # fmt: skip
+        models=references,
+        task=task,
+        problems=len(models[0].tokens),
+        settings={**settings, **how},
+        seconds=round(time.perf_counter() - start, 1),
+        max_new_tokens=max_new_tokens,
+        bin_width=width,
+        rows=rows,
+    )
 
 
 def row(responses: Responses, width: int, longest: int) -> LengthRow:
@@ -77,11 +87,15 @@ def row(responses: Responses, width: int, longest: int) -> LengthRow:
     p10, p50, p90 = quantiles(groups, [0.1, 0.5, 0.9])
     counts = np.bincount(pooled // width, minlength=longest // width + 1)
     return LengthRow(
-        model=responses.model, responses=len(pooled), p10=p10, p50=p50, p90=p90,
+        model=responses.model,
+        responses=len(pooled),
+        p10=p10,
+        p50=p50,
+        p90=p90,
         finish_rate=intervals.accuracy([[float(f) for f in group] for group in responses.finished]),
         mean=intervals.mean([float(np.mean(group)) for group in groups]),
         histogram=[(i * width, int(count)) for i, count in enumerate(counts)],
-    )  # fmt: skip
+    )
 
 
 def quantiles(groups: Sequence[Sequence[int]], levels: Sequence[float]) -> list[Estimate]:

@@ -50,11 +50,17 @@ def compute(subject: Subject, settings: PrefixSwapSettings) -> PrefixSwap:
             for prefix, tail in CONDITIONS
         }
     return PrefixSwap(
-        models=models, task=task, problems=len(problems), settings=chosen, n=n, samples=settings.samples,
+        models=models,
+        task=task,
+        problems=len(problems),
+        settings=chosen,
+        n=n,
+        samples=settings.samples,
         seconds=continuation.seconds(kept),
         finished={side: sum(head.ended(n) for head in found) for side, found in heads.items()},
-        conditions=conditions(graded), share_in_prefix=share(graded),
-    )  # fmt: skip
+        conditions=conditions(graded),
+        share_in_prefix=share(graded),
+    )
 
 
 def choices(settings: PrefixSwapSettings, n: int, how: EvalConfig) -> dict[str, Any]:
@@ -65,9 +71,13 @@ def choices(settings: PrefixSwapSettings, n: int, how: EvalConfig) -> dict[str, 
             "choose a smaller --n."
         )
     return {
-        "n": n, "samples": settings.samples, "seed": settings.seed, "max_new_tokens": how.max_new_tokens,
-        "temperature": how.temperature, "top_p": how.top_p,
-    }  # fmt: skip
+        "n": n,
+        "samples": settings.samples,
+        "seed": settings.seed,
+        "max_new_tokens": how.max_new_tokens,
+        "temperature": how.temperature,
+        "top_p": how.top_p,
+    }
 
 
 def writing(side: Student) -> str:
@@ -93,11 +103,13 @@ def conditions(graded: Mapping[tuple[Student, Student], dict[str, list[float]]])
     alone = graded["before", "before"]
     return [
         SwapCondition(
-            prefix=prefix, tail=tail, avg=intervals.accuracy(list(grades.values())),
+            prefix=prefix,
+            tail=tail,
+            avg=intervals.accuracy(list(grades.values())),
             change=None if grades is alone else intervals.paired_difference(grades, alone),
         )
         for (prefix, tail), grades in graded.items()
-    ]  # fmt: skip
+    ]
 
 
 def share(graded: Mapping[tuple[Student, Student], dict[str, list[float]]]) -> float | None:

@@ -44,13 +44,23 @@ def compute(subject: Subject, settings: ProfileSettings) -> Profile:
                     moved.append(score(after, teacher, batch, common, events))
             advance(len(batch))
     return Profile(
-        models=subject.references(), task=task, problems=len(problems), settings=choices(subject, how, settings.seed),
-        protocol=settings.protocol, step=subject.step, trained_window=n, prompts=task,
-        max_new_tokens=how.max_new_tokens, seed=settings.seed, curves=curves(first, moved, own, shared),
-        inside=change(first, moved, 0, n), beyond=change(first, moved, n, None),
-        share_first=share_first(first), first_to_rest=first_to_rest(first, n),
+        models=subject.references(),
+        task=task,
+        problems=len(problems),
+        settings=choices(subject, how, settings.seed),
+        protocol=settings.protocol,
+        step=subject.step,
+        trained_window=n,
+        prompts=task,
+        max_new_tokens=how.max_new_tokens,
+        seed=settings.seed,
+        curves=curves(first, moved, own, shared),
+        inside=change(first, moved, 0, n),
+        beyond=change(first, moved, n, None),
+        share_first=share_first(first),
+        first_to_rest=first_to_rest(first, n),
         seconds=round(time.perf_counter() - start, 1),
-    )  # fmt: skip
+    )
 
 
 def sampler(subject: Subject, settings: ProfileSettings) -> Sampler:
@@ -108,7 +118,7 @@ def bins(parts: Sequence[Scored]) -> list[PositionBin]:
                 top_k_overlap=mean("overlap").value,
                 sampled_gap=mean("gap").value,
                 few=reached < FEW,
-            )  # fmt: skip
+            )
         )
     return out
 

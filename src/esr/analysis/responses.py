@@ -39,9 +39,13 @@ def training_sampler(subject: Subject, max_new_tokens: int) -> Sampler:
 def choices(subject: Subject, sampler: Sampler, seed: int) -> dict[str, Any]:
     """The settings that responses and their comparison depend on, for a record."""
     return {
-        "max_new_tokens": sampler.max_new_tokens, "temperature": sampler.temperature, "top_p": sampler.top_p,
-        "top_k": sampler.top_k, "seed": seed, "merge_terminators": subject.config.loss.merge_terminators,
-    }  # fmt: skip
+        "max_new_tokens": sampler.max_new_tokens,
+        "temperature": sampler.temperature,
+        "top_p": sampler.top_p,
+        "top_k": sampler.top_k,
+        "seed": seed,
+        "merge_terminators": subject.config.loss.merge_terminators,
+    }
 
 
 def one_each(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int) -> Rollout:

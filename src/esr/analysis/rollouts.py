@@ -67,13 +67,21 @@ def compute(subject: Subject, settings: RolloutsSettings) -> Rollouts:
             shown += 1
             advance()
     return Rollouts(
-        models=subject.references(), task=task, problems=shown, rollouts=views, seconds=round(time.perf_counter() - start, 1),
+        models=subject.references(),
+        task=task,
+        problems=shown,
+        rollouts=views,
+        seconds=round(time.perf_counter() - start, 1),
         settings={
-            **choices(subject, sampler, seed), "chosen_from": len(problems), "asked_for": settings.count,
+            **choices(subject, sampler, seed),
+            "chosen_from": len(problems),
+            "asked_for": settings.count,
             "chosen": "right and wrong responses of the untrained student in turn, so their proportion tells nothing",
-            "largest_file": LARGEST, "top": TOP, "least_probability": LEAST,
+            "largest_file": LARGEST,
+            "top": TOP,
+            "least_probability": LEAST,
         },
-    )  # fmt: skip
+    )
 
 
 def write(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int, advance: Advance) -> list[Written]:
@@ -106,9 +114,13 @@ def view(name: Literal["before", "after"], lm: LM, teacher: LM, written: Written
     for part, (student, target) in chunks([lm, teacher], [written.problem], written.rollout, events):
         views += token_views(student, target, tokens[part], events, lm.tokenizer)
     return RolloutView(
-        problem=written.problem.id, question=written.problem.question, model=name, right=written.right,
-        finished=bool(written.rollout.finished[0]), tokens=views,
-    )  # fmt: skip
+        problem=written.problem.id,
+        question=written.problem.question,
+        model=name,
+        right=written.right,
+        finished=bool(written.rollout.finished[0]),
+        tokens=views,
+    )
 
 
 def token_views(
@@ -117,17 +129,26 @@ def token_views(
     """Views of m sampled `tokens` (m,) from (m, V) log-probabilities of events. Probabilities, nats: 4 decimals."""
     sampled = events.student.event_of(tokens)
     columns = (
-        tokens, reverse_kl(student, teacher).clamp(min=0), entropy(student), entropy(teacher),
-        rank(student, sampled), rank(teacher, sampled),
-    )  # fmt: skip
+        tokens,
+        reverse_kl(student, teacher).clamp(min=0),
+        entropy(student),
+        entropy(teacher),
+        rank(student, sampled),
+        rank(teacher, sampled),
+    )
     tops = [top_tokens(side, tokenizer) for side in (student, teacher)]
     for row in zip(*(c.tolist() for c in columns), *tops, strict=True):
         token, kl, student_entropy, teacher_entropy, student_rank, teacher_rank, student_top, teacher_top = row
         yield TokenView(
-            token=token_text(tokenizer, token), reverse_kl=round(kl, 4), student_entropy=round(student_entropy, 4),
-            teacher_entropy=round(teacher_entropy, 4), student_rank=student_rank, teacher_rank=teacher_rank,
-            student_top=student_top, teacher_top=teacher_top,
-        )  # fmt: skip
+            token=token_text(tokenizer, token),
+            reverse_kl=round(kl, 4),
+            student_entropy=round(student_entropy, 4),
+            teacher_entropy=round(teacher_entropy, 4),
+            student_rank=student_rank,
+            teacher_rank=teacher_rank,
+            student_top=student_top,
+            teacher_top=teacher_top,
+        )
 
 
 def top_tokens(log_probs: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[list[tuple[str, float]]]:

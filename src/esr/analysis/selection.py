@@ -71,16 +71,22 @@ def compute(subject: Subject, settings: SelectionSettings) -> SelectionShares:
             advance(len(batch))
     example = next((r for r in responses if len(r.tokens) > k), responses[0])
     return SelectionShares(
-        models=subject.references(), task=task, problems=len(problems), max_new_tokens=sampler.max_new_tokens,
+        models=subject.references(),
+        task=task,
+        problems=len(problems),
+        max_new_tokens=sampler.max_new_tokens,
         settings={
-            "k": k, **choices(subject, sampler, seed), "kl": "reverse, exact, nats",
+            "k": k,
+            **choices(subject, sampler, seed),
+            "kl": "reverse, exact, nats",
             "responses_longer_than_k": sum(len(r.tokens) > k for r in responses),
             "share_of_kl": f"mean over responses; one with less than {NO_KL:g} nats a token is left out",
             "example": f"the first response longer than k, its first {EXAMPLE} tokens",
         },
-        responses=len(responses), selections=[describe(by, k, responses, example, subject.before.tokenizer) for by in KINDS],
+        responses=len(responses),
+        selections=[describe(by, k, responses, example, subject.before.tokenizer) for by in KINDS],
         seconds=round(time.perf_counter() - start, 1),
-    )  # fmt: skip
+    )
 
 
 def describe(
@@ -92,12 +98,19 @@ def describe(
     position = torch.cat([torch.arange(len(r.tokens)) for r in responses])
     others = {other: torch.cat([r.kept[other] for r in responses]) for other in KINDS if other != by}
     return Selected(
-        by=by, k=k, positions=int(kept.sum()), share_of_kl=share_of_kl(by, responses), mean_kl=float(kl[kept].mean()),
+        by=by,
+        k=k,
+        positions=int(kept.sum()),
+        share_of_kl=share_of_kl(by, responses),
+        mean_kl=float(kl[kept].mean()),
         mean_position=float(position[kept].float().mean()),
         overlap={other: float(theirs[kept].float().mean()) for other, theirs in others.items()},
         tokens=frequent(torch.cat([r.tokens for r in responses]), kept, tokenizer),
-        example=[(token_text(tokenizer, t), bool(f)) for t, f in zip(example.tokens.tolist()[:EXAMPLE], example.kept[by], strict=False)],
-    )  # fmt: skip
+        example=[
+            (token_text(tokenizer, t), bool(f))
+            for t, f in zip(example.tokens.tolist()[:EXAMPLE], example.kept[by], strict=False)
+        ],
+    )
 
 
 def share_of_kl(by: str, responses: Sequence[Response]) -> Estimate:

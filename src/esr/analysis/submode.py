@@ -73,17 +73,25 @@ def compute(subject: Subject, settings: SubModeSettings, others: Sequence[RunDir
     rows.append(teacher_row(before, top))
     found = positions(bimodal, shared, subject.after, events)
     return SubMode(
-        models=subject.references(), task=task, problems=len(problems),
+        models=subject.references(),
+        task=task,
+        problems=len(problems),
         settings={
-            **choices(subject, sampler, seed), "with": {other.name: other.reference for other in students},
+            **choices(subject, sampler, seed),
+            "with": {other.name: other.reference for other in students},
             "decile": "the tenth of all positions, pooled over responses, with the largest divergence (rounded up)",
             "source": "the paper does not say whose responses, which KL and whose decile it took; defaults: own, reverse_kl, per-model",
             "intervals": "ratio of sums over responses, clustered by response",
             "bimodal": f"the teacher's second choice has p >= {LEAST_SECOND:g}, its first two together p >= {LEAST_TWO:g}",
         },
-        trajectories=settings.trajectories, decile=settings.decile, divergence=settings.divergence, rows=rows, bimodal=found,
-        bimodal_share=bimodal.share, seconds=round(time.perf_counter() - start, 1),
-    )  # fmt: skip
+        trajectories=settings.trajectories,
+        decile=settings.decile,
+        divergence=settings.divergence,
+        rows=rows,
+        bimodal=found,
+        bimodal_share=bimodal.share,
+        seconds=round(time.perf_counter() - start, 1),
+    )
 
 
 def _trained(subject: Subject, others: Sequence[Other]) -> Iterator[tuple[str, LM]]:
@@ -101,9 +109,14 @@ def keeping(responses: Iterable[Batch], into: list[Batch]) -> Iterator[Batch]:
 
 
 def measured(
-    lm: LM, teacher: LM, responses: Iterable[Batch], events: EventSpace, measure: Divergence,
-    advance: Advance, bimodal: Bimodal | None = None,
-) -> Commitment:  # fmt: skip
+    lm: LM,
+    teacher: LM,
+    responses: Iterable[Batch],
+    events: EventSpace,
+    measure: Divergence,
+    advance: Advance,
+    bimodal: Bimodal | None = None,
+) -> Commitment:
     """What `lm` and the teacher say at every position of the responses."""
     into, seen = Commitment(), 0
     for batch, rollout in responses:
@@ -130,10 +143,14 @@ def row(name: str, model: Commitment, top: Tensor) -> SubModeRow:
         return by_response(values, response)
 
     return SubModeRow(
-        model=name, positions=len(top), threshold=float(torch.cat(model.divergence)[top].min()),
-        top1=share(torch.cat(model.top1)[top]), rank_1=share(ranks == 1), rank_2_5=share((ranks > 1) & (ranks <= 5)),
+        model=name,
+        positions=len(top),
+        threshold=float(torch.cat(model.divergence)[top].min()),
+        top1=share(torch.cat(model.top1)[top]),
+        rank_1=share(ranks == 1),
+        rank_2_5=share((ranks > 1) & (ranks <= 5)),
         rank_beyond=share(ranks > 5),
-    )  # fmt: skip
+    )
 
 
 def teacher_row(before: Commitment, top: Tensor) -> SubModeRow:

@@ -16,10 +16,13 @@ from esr.runs import trust
 INTERRUPTED = 130
 """The exit code after Ctrl-C, SIGTERM or SIGHUP."""
 app = typer.Typer(
-    name="esr", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    name="esr",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="On-policy distillation with Early Stopping Rollout (ESR, arXiv:2605.27028).",
-)  # fmt: skip
+)
 app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("export")(export.export)

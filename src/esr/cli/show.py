@@ -26,10 +26,15 @@ def run_summary(run: RunDir, as_json: bool) -> None:
     evaluations, rows = sorted(run.evaluations(), key=by_progress), run.metrics()
     changes = differences(run, evaluations)
     if as_json:
-        emit({
-            "run": str(run.path), "steps": len(rows), "last": rows[-1] if rows else None,
-            "evaluations": [e.model_dump() for e in evaluations], "differences": [d.model_dump() for d in changes],
-        })  # fmt: skip
+        emit(
+            {
+                "run": str(run.path),
+                "steps": len(rows),
+                "last": rows[-1] if rows else None,
+                "evaluations": [e.model_dump() for e in evaluations],
+                "differences": [d.model_dump() for d in changes],
+            }
+        )
         return
     for group in grouped(evaluations, lambda e: e):
         evaluation_table(group, changes)
@@ -39,8 +44,9 @@ def run_summary(run: RunDir, as_json: bool) -> None:
         out.print(
             f"{len(rows)} steps in {duration(seconds)} ({seconds / len(rows):.1f} s a step), peak memory {peak:.1f} GiB, "
             f"loss {rows[0]['loss']:.3f} at the first step and {rows[-1]['loss']:.3f} at the last. Everything is in {run.path}.",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:

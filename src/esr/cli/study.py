@@ -73,8 +73,9 @@ def study_table(study: Study) -> None:
     show.out.print(
         f"{study.name}: {study.question}\n{study.task}, {study.problems} problems x {study.samples} responses; seeds {seeds}; "
         f"equal {study.rule}; percent [95% interval over problems and seeds]; references: {', '.join(study.reference)}",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+        markup=False,
+        soft_wrap=True,
+    )
     table = grid("arm", "N", "accuracy", "against reference", "against untrained", "each seed", "marks")
     for a in {(a.student, a.teacher_model): a for a in study.arms}.values():
         table.add_row(f"untrained {a.student}", "", as_text(a.before))
@@ -86,9 +87,13 @@ def study_table(study: Study) -> None:
         changes = (as_text(a.difference, sign=True), as_text(a.gain, sign=True))
         table.add_row(a.name, str(a.n), as_text(a.avg), *changes, each, ", ".join(a.marks))
         costs.add_row(
-            a.name, number(a.steps, ".0f"), number(a.seconds_per_step, ".2f"), number(a.seconds, ".0f"), number(a.generated, ",.0f"),
+            a.name,
+            number(a.steps, ".0f"),
+            number(a.seconds_per_step, ".2f"),
+            number(a.seconds, ".0f"),
+            number(a.generated, ",.0f"),
             number(a.peak_memory_gib, ".2f"),
-        )  # fmt: skip
+        )
     show.out.print(table)
     show.out.print(costs)
     show.out.print(f"All runs together took {duration(study.seconds)}.")

@@ -77,10 +77,14 @@ class Worker:
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "esr.grading.worker", str(theirs.fileno())],
-            env={key: os.environ[key] for key in KEPT if key in os.environ} | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            env={key: os.environ[key] for key in KEPT if key in os.environ}
+            | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
             pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         theirs.close()
         return self.connection
 

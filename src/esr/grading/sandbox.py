@@ -79,9 +79,15 @@ class Sandbox:
 
     def _popen(self, command: list[str], inherited: tuple[int, ...], limits: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=inherited,
-            env={"PATH": "/usr/bin:/bin"}, start_new_session=True, cwd="/",
-        )  # fmt: skip
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=inherited,
+            env={"PATH": "/usr/bin:/bin"},
+            start_new_session=True,
+            cwd="/",
+        )
         self._send_raw(process, limits.encode() + b"\n")
         return process
 

@@ -41,8 +41,14 @@ class Scores:
 def measure(folder: Path, *, count: int, seed: int = 0) -> Scores:
     """One response to each of `count` test problems at the lab's usual temperature 0.7, top-p 0.95, graded."""
     settings = EvalConfig(
-        source="lab:arithmetic", size=count, seed=TEST_SEED, samples=1, max_new_tokens=CAP, top_p=0.95, batch_size=PARALLEL
-    )  # fmt: skip
+        source="lab:arithmetic",
+        size=count,
+        seed=TEST_SEED,
+        samples=1,
+        max_new_tokens=CAP,
+        top_p=0.95,
+        batch_size=PARALLEL,
+    )
     config = ModelConfig(model=str(folder))
     tokenizer = load_tokenizer(config)
     ends = terminators.of_model(tokenizer, config)

@@ -69,9 +69,12 @@ def length_quantiles(lengths: Sequence[float] | np.ndarray) -> dict[str, float]:
     """Response length in tokens: p10, p50, p90, mean, max."""
     p10, p50, p90 = (float(q) for q in np.quantile(np.asarray(lengths), [0.1, 0.5, 0.9]))
     return {
-        "length/p10": p10, "length/p50": p50, "length/p90": p90,
-        "length/mean": float(np.mean(lengths)), "length/max": float(np.max(lengths)),
-    }  # fmt: skip
+        "length/p10": p10,
+        "length/p50": p50,
+        "length/p90": p90,
+        "length/mean": float(np.mean(lengths)),
+        "length/max": float(np.max(lengths)),
+    }
 
 
 def _mean(values: Tensor, mask: Tensor) -> float:

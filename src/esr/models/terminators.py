@@ -18,8 +18,9 @@ def of_model(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> tuple[i
         with loading(config, config.model):
             files, _ = PretrainedConfig.get_config_dict(location(config.model), revision=config.revision)
         stated["config.json"] = [
-            *listed(files.get("eos_token_id")), *listed((files.get("text_config") or {}).get("eos_token_id")),
-        ]  # fmt: skip
+            *listed(files.get("eos_token_id")),
+            *listed((files.get("text_config") or {}).get("eos_token_id")),
+        ]
     return terminators(tokenizer, config, stated)
 
 

@@ -79,9 +79,15 @@ def heights(lines: Sequence[Line]) -> list[float]:
 
 
 def plot(
-    label: str, lines: list[Line], x: Axis, y: Axis, window: tuple[float, float, str] | None = None,
-    levels: Sequence[Level] = (), ident: str = "", names: Sequence[tuple[str, Point]] = (),
-) -> Chart:  # fmt: skip
+    label: str,
+    lines: list[Line],
+    x: Axis,
+    y: Axis,
+    window: tuple[float, float, str] | None = None,
+    levels: Sequence[Level] = (),
+    ident: str = "",
+    names: Sequence[tuple[str, Point]] = (),
+) -> Chart:
     """A line or dot chart with intervals. `names` are written beside their points."""
     body = [_window(x, *window) if window else "", *_axes(x, y), *(_level(level, y) for level in levels)]
     ordered = sorted(lines, key=lambda line: not line.ghost)

@@ -52,8 +52,12 @@ def order() -> tuple[ModuleType, ...]:
 def environment() -> Environment:
     """Templates with autoescape: whatever comes from a record is text."""
     env = Environment(
-        loader=PackageLoader("esr.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )  # fmt: skip
+        loader=PackageLoader("esr.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     env.filters["json_block"] = json_block
     return env
 
@@ -63,9 +67,15 @@ def _render(data: Data, refresh: int | None) -> str:
     parts = [(section, _body(env, section)) for section in sections(data)]
     scripts = [(code, _hash(code)) for code in map(_script, _static(".js"))]
     return env.get_template("page.html").render(
-        sections=parts, title=title(data), version=__version__, trouble=data.trouble, refresh=refresh, scripts=scripts,
-        going=[run.label for run in data.runs if not run.complete], style=Markup("\n".join(_static(".css"))),
-    )  # fmt: skip
+        sections=parts,
+        title=title(data),
+        version=__version__,
+        trouble=data.trouble,
+        refresh=refresh,
+        scripts=scripts,
+        going=[run.label for run in data.runs if not run.complete],
+        style=Markup("\n".join(_static(".css"))),
+    )
 
 
 def _body(env: Environment, section: Section) -> Markup:

@@ -164,11 +164,17 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
     metrics = _lines(directory.metrics_file, trouble)
     last = directory.last_step(config) if metrics else None
     return Run(
-        label=name, directory=directory, config=config, environment=environment, metrics=metrics,
-        rollouts=_lines(directory.rollouts_file, trouble), evaluations={f.record.name: f for f in evaluations},
-        analyses={_kind(f.record): f for f in analyses}, complete=bool(metrics) and directory.complete(config),
+        label=name,
+        directory=directory,
+        config=config,
+        environment=environment,
+        metrics=metrics,
+        rollouts=_lines(directory.rollouts_file, trouble),
+        evaluations={f.record.name: f for f in evaluations},
+        analyses={_kind(f.record): f for f in analyses},
+        complete=bool(metrics) and directory.complete(config),
         last="" if last is None else step_name(last),
-    )  # fmt: skip
+    )
 
 
 def _finding(raw: dict[str, Any]) -> type[Finding] | None:

@@ -34,11 +34,21 @@ def record(plan: Plan, failed: dict[str, str], command: str) -> Study:
     arms = [arm(plan, name, failed) for name in plan.study.arms]
     unique = {run.directory.path: run.directory for run in done}.values()
     return Study(
-        name=plan.name, question=plan.study.question, rule=plan.study.rule, reference=plan.study.references, task=first.task,
-        problems=first.problems, samples=first.samples, seeds=plan.study.seeds, base=flatten(plan.base.model_dump()),
-        rules=RULES, arms=arms, environment=environment(Machine(plan.base.run.device)), command=command,
+        name=plan.name,
+        question=plan.study.question,
+        rule=plan.study.rule,
+        reference=plan.study.references,
+        task=first.task,
+        problems=first.problems,
+        samples=first.samples,
+        seeds=plan.study.seeds,
+        base=flatten(plan.base.model_dump()),
+        rules=RULES,
+        arms=arms,
+        environment=environment(Machine(plan.base.run.device)),
+        command=command,
         seconds=round(sum(work.seconds(d) for d in unique), 1),
-    )  # fmt: skip
+    )
 
 
 def final(directory: RunDir) -> Evaluation:
@@ -93,15 +103,27 @@ def arm(plan: Plan, name: str, failed: dict[str, str]) -> Arm:
     gain, to_teacher = difference(ours, before), difference(ours, teacher)
     steps, spent = average("steps"), average("seconds")
     return Arm(
-        name=name, role=plan.study.roles.get(name),
-        overrides=plan.study.arms[name], n=config.rollout.max_new_tokens, student=config.student.model,
-        teacher_model=config.teacher.model, seeds=seeds, avg=accuracy(ours), gain=gain,
+        name=name,
+        role=plan.study.roles.get(name),
+        overrides=plan.study.arms[name],
+        n=config.rollout.max_new_tokens,
+        student=config.student.model,
+        teacher_model=config.teacher.model,
+        seeds=seeds,
+        avg=accuracy(ours),
+        gain=gain,
         reference=reference,
-        difference=difference(ours, graded(plan, reference)) if reference else None, to_teacher=to_teacher,
-        before=accuracy(before), teacher=accuracy(teacher), marks=marks(good, runs, gain, to_teacher), steps=steps, seconds=spent,
-        seconds_per_step=spent / steps if spent is not None and steps else None, generated=average("generated"),
+        difference=difference(ours, graded(plan, reference)) if reference else None,
+        to_teacher=to_teacher,
+        before=accuracy(before),
+        teacher=accuracy(teacher),
+        marks=marks(good, runs, gain, to_teacher),
+        steps=steps,
+        seconds=spent,
+        seconds_per_step=spent / steps if spent is not None and steps else None,
+        generated=average("generated"),
         peak_memory_gib=max((s.peak_memory_gib for s in good if s.peak_memory_gib is not None), default=None),
-    )  # fmt: skip
+    )
 
 
 def seed_result(run: PlannedRun, failed: dict[str, str]) -> ArmSeed:
@@ -113,12 +135,24 @@ def seed_result(run: PlannedRun, failed: dict[str, str]) -> ArmSeed:
     rows, last = folder.metrics(), final(folder)
     before, teacher = folder.evaluation(BEFORE), folder.evaluation("teacher")
     return ArmSeed(
-        seed=run.seed, run=folder.path.name, error=None, avg=last.avg, before=before.avg if before else None,
-        teacher=teacher.avg if teacher else None, finish_rate=last.finish_rate, avg_first=last.avg_first, avg_any=last.avg_any,
-        repetition_rate=last.repetition_rate, strategy_rate=last.strategy_rate, tokens=last.tokens, steps=len(rows),
-        seconds=sum(r["time/step"] for r in rows), generated=int(sum(r["tokens/generated"] for r in rows)),
-        peak_memory_gib=max(r["memory/peak_gib"] for r in rows), curve=curve(folder, training_evaluations(folder)),
-    )  # fmt: skip
+        seed=run.seed,
+        run=folder.path.name,
+        error=None,
+        avg=last.avg,
+        before=before.avg if before else None,
+        teacher=teacher.avg if teacher else None,
+        finish_rate=last.finish_rate,
+        avg_first=last.avg_first,
+        avg_any=last.avg_any,
+        repetition_rate=last.repetition_rate,
+        strategy_rate=last.strategy_rate,
+        tokens=last.tokens,
+        steps=len(rows),
+        seconds=sum(r["time/step"] for r in rows),
+        generated=int(sum(r["tokens/generated"] for r in rows)),
+        peak_memory_gib=max(r["memory/peak_gib"] for r in rows),
+        curve=curve(folder, training_evaluations(folder)),
+    )
 
 
 def marks(

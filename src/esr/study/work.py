@@ -82,9 +82,12 @@ def start(run: PlannedRun, cores: list[int]) -> Job:
     with open(run.directory.log_file, "ab") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "esr.cli.main", "train", str(run.directory.config_file), "--json"],
-            stdout=subprocess.DEVNULL, stderr=out, env=environment, preexec_fn=lambda: confine(cores),
+            stdout=subprocess.DEVNULL,
+            stderr=out,
+            env=environment,
+            preexec_fn=lambda: confine(cores),
             start_new_session=True,  # or Ctrl-C would reach it as well as the signal below: two signals end it unsaved
-        )  # fmt: skip
+        )
     return Job(run, process, cores, time.monotonic())
 
 

@@ -10,8 +10,10 @@ from esr.records.efficiency import Efficiency, EfficiencyRow
 def cells(r: EfficiencyRow, target: float | None) -> list[tuple[str, str, float | None]]:
     """Name, text and number (for the ratio; None: no ratio) of each line of a run's column."""
     lines: list[tuple[str, str, float | None]] = [
-        ("N", f"{r.n}", None), ("steps", f"{r.steps}", None), ("responses a step", f"{r.responses_per_step}", None),
-    ]  # fmt: skip
+        ("N", f"{r.n}", None),
+        ("steps", f"{r.steps}", None),
+        ("responses a step", f"{r.responses_per_step}", None),
+    ]
     lines += [
         ("seconds a step" if phase == "step" else f"  {phase}", as_text(e, "seconds"), e.value)
         for phase, e in r.phases.items()

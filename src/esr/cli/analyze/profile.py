@@ -27,9 +27,12 @@ def by_bin(curves: list[Curve]) -> list[tuple[str, list[PositionBin | None]]]:
     """Each bin's positions, and what every curve has there."""
     longest = max((c.bins for c in curves), key=len)
     return [
-        (f"{b.start}-{b.end - 1 if b.end else ''}", [next((x for x in c.bins if x.start == b.start), None) for c in curves])
+        (
+            f"{b.start}-{b.end - 1 if b.end else ''}",
+            [next((x for x in c.bins if x.start == b.start), None) for c in curves],
+        )
         for b in longest
-    ]  # fmt: skip
+    ]
 
 
 def display(record: Profile) -> None:

@@ -143,9 +143,13 @@ def _side(names: Labels, events: int) -> Side:
     absent = np.flatnonzero(members != 1)
     same = size == events and np.array_equal(order[members == 1], np.flatnonzero(members == 1))
     return Side(
-        size, torch.from_numpy(np.maximum(names, 0)), _tensor(left_out), None if same else torch.from_numpy(order),
-        _tensor(absent), _merged(names, members),
-    )  # fmt: skip
+        size,
+        torch.from_numpy(np.maximum(names, 0)),
+        _tensor(left_out),
+        None if same else torch.from_numpy(order),
+        _tensor(absent),
+        _merged(names, members),
+    )
 
 
 def _merged(names: Labels, members: Labels) -> tuple[Merged, ...]:
@@ -160,8 +164,12 @@ def _merged(names: Labels, members: Labels) -> tuple[Merged, ...]:
             there = wide < members[events][:, None]
             columns = np.where(there, by_event[np.minimum(start[events][:, None] + wide, len(names) - 1)], 0)
             groups.append(
-                Merged(torch.from_numpy(events), torch.from_numpy(columns), None if there.all() else torch.from_numpy(~there))
-            )  # fmt: skip
+                Merged(
+                    torch.from_numpy(events),
+                    torch.from_numpy(columns),
+                    None if there.all() else torch.from_numpy(~there),
+                )
+            )
         width *= 2
     return tuple(groups)
 

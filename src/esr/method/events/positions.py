@@ -39,9 +39,13 @@ class Positions:
         student, teacher = self.student.select(rows), self.teacher.select(rows)
         width, other = student.response_ids.shape[1], teacher.response_ids.shape[1]
         return Positions(
-            student, teacher, self.student_starts[rows, :width], self.teacher_starts[rows, :other],
-            self.student_long[rows, :width], self.teacher_long[rows, :other],
-        )  # fmt: skip
+            student,
+            teacher,
+            self.student_starts[rows, :width],
+            self.teacher_starts[rows, :other],
+            self.student_long[rows, :width],
+            self.teacher_long[rows, :other],
+        )
 
 
 def same(rollout: Rollout) -> Positions:

@@ -29,9 +29,12 @@ def view(data: Data) -> Section:
 def name_of(series: DecaySeries) -> str:
     """A series in words."""
     if series.prefix == "student" and series.continued_by == "teacher":
-        return "teacher continues the student" + {
-            "all": "", "right": ", prefix of a right response", "wrong": ", prefix of a wrong response"
-        }[series.subset]  # fmt: skip
+        return (
+            "teacher continues the student"
+            + {"all": "", "right": ", prefix of a right response", "wrong": ", prefix of a wrong response"}[
+                series.subset
+            ]
+        )
     who = "itself" if series.prefix == series.continued_by else f"the {series.prefix}"
     return f"{series.continued_by} continues {who} (control)"
 
@@ -45,17 +48,24 @@ def _curve(run: Run, found: Found, i: int) -> dict[str, Any]:
     x = Axis("tokens of the prefix, k", 0, max(top, 1), ticks=sorted({p.k for s in record.series for p in s.points}))
     n = run.config.rollout.max_new_tokens
     chart = charts.plot(
-        "Accuracy after a prefix of k tokens, by who wrote it and who continues it", lines, x,
+        "Accuracy after a prefix of k tokens, by who wrote it and who continues it",
+        lines,
+        x,
         Axis("accuracy, avg@k", low, high, round_pct),
-        window=(0, min(n, top), f"inside N = {n}"), ident=f"decay-chart-{i}",
-    )  # fmt: skip
+        window=(0, min(n, top), f"inside N = {n}"),
+        ident=f"decay-chart-{i}",
+    )
     main = next((s for s, series in enumerate(record.series) if _main(series)), None)
     steps = _steps(found, main) if main is not None else []
     chosen = max((j for j, step in enumerate(steps) if step["k"] <= n), default=0)
     return {
-        "label": run.label, "index": i, "figure": _figure(found, chart), "steps": steps, "chosen": chosen,
+        "label": run.label,
+        "index": i,
+        "figure": _figure(found, chart),
+        "steps": steps,
+        "chosen": chosen,
         "recommendation": _recommendation(found),
-    }  # fmt: skip
+    }
 
 
 def _main(series: DecaySeries) -> bool:
@@ -66,11 +76,16 @@ def _line(found: Found, s: int) -> charts.Line:
     series = found.record.series[s]
     marks = [
         charts.Point(
-            p.k, p.avg.value, p.avg.low, p.avg.high, f"{name_of(series)}, k = {p.k}: {spoken(p.avg)}, {p.continued} prefixes",
+            p.k,
+            p.avg.value,
+            p.avg.low,
+            p.avg.high,
+            f"{name_of(series)}, k = {p.k}: {spoken(p.avg)}, {p.continued} prefixes",
             where(found, f"/series/{s}/points/{j}/avg/value"),
         )
-        for j, p in enumerate(series.points) if p.avg is not None
-    ]  # fmt: skip
+        for j, p in enumerate(series.points)
+        if p.avg is not None
+    ]
     return charts.Line(name_of(series), f"c{1 + s % 6}", marks, "band" if _main(series) else "whiskers", shape=s)
 
 
@@ -83,13 +98,17 @@ def published(top: float) -> charts.Line:
 def _figure(found: Found, chart: charts.Chart) -> Figure:
     rows = [
         (
-            name_of(series), datum(found, f"{at}/k", "count"), estimate(found, f"{at}/avg"),
-            estimate(found, f"{at}/change", "points"), estimate(found, f"{at}/with_finished"),
-            datum(found, f"{at}/continued", "count"), datum(found, f"{at}/finished", "count"),
+            name_of(series),
+            datum(found, f"{at}/k", "count"),
+            estimate(found, f"{at}/avg"),
+            estimate(found, f"{at}/change", "points"),
+            estimate(found, f"{at}/with_finished"),
+            datum(found, f"{at}/continued", "count"),
+            datum(found, f"{at}/finished", "count"),
         )
         for s, series in enumerate(found.record.series)
         for at in (f"/series/{s}/points/{j}" for j in range(len(series.points)))
-    ]  # fmt: skip
+    ]
     columns = (
         "series",
         "k",
@@ -100,11 +119,14 @@ def _figure(found: Found, chart: charts.Chart) -> Figure:
         "already finished",
     )
     return Figure(
-        chart, columns, rows, source_line(found, "/problems", "problems", BY_PROBLEM),
+        chart,
+        columns,
+        rows,
+        source_line(found, "/problems", "problems", BY_PROBLEM),
         Markup("{} continuations of each prefix. Prefixes that had already finished are counted apart.").format(
             datum(found, "/samples", "count")
         ),
-    )  # fmt: skip
+    )
 
 
 def _steps(found: Found, s: int) -> list[dict[str, Any]]:
@@ -124,8 +146,12 @@ def _says(found: Found, at: str, point: DecayPoint, j: int, total: int) -> Marku
     )
     if point.change is not None:
         sure = (
-            "a loss is certain" if point.change.high < 0 else "a gain is certain" if point.change.low > 0 else "no loss is certain"
-        )  # fmt: skip
+            "a loss is certain"
+            if point.change.high < 0
+            else "a gain is certain"
+            if point.change.low > 0
+            else "no loss is certain"
+        )
         said += Markup(", {} points against k = 0: {}").format(estimate(found, f"{at}/change", "points"), sure)
     return said + Markup(". {} of {} measured prefix lengths lie inside the window.").format(j + 1, total)
 

@@ -70,11 +70,13 @@ def view(data: Data) -> Section:
     context = {
         "phases": [_phases(found) for found in records],
         "logs": _logs(logs) if logs else None,
-        "panes": [(name.capitalize(), _training(curves, name, key, form)) for name, key, form in AGAINST] if curves else [],
+        "panes": [(name.capitalize(), _training(curves, name, key, form)) for name, key, form in AGAINST]
+        if curves
+        else [],
         "command": "" if records else data.command("efficiency"),
         "published": "Published, one A6000 at batch size 16: 8 against 194 s a step and 24.1 against 63.3 GB for N = 100 against "
         "full rollouts. Part of the 180 s of full generation there is the start of an inference server at every step.",
-    }  # fmt: skip
+    }
     return Section("efficiency", TITLE, "efficiency.html", context)
 
 
@@ -83,10 +85,16 @@ def _phases(found: Found) -> Figure:
     stacked = []
     for i, row in enumerate(rows):
         parts = [
-            (phase, colour, row.phases[phase].value, f"{row.run}, {phase}: {spoken(row.phases[phase], 'seconds')} a step",
-             where(found, f"/rows/{i}/phases/{phase}/value"))
-            for phase, colour in PHASES.items() if phase in row.phases
-        ]  # fmt: skip
+            (
+                phase,
+                colour,
+                row.phases[phase].value,
+                f"{row.run}, {phase}: {spoken(row.phases[phase], 'seconds')} a step",
+                where(found, f"/rows/{i}/phases/{phase}/value"),
+            )
+            for phase, colour in PHASES.items()
+            if phase in row.phases
+        ]
         stacked.append(charts.Bar(f"N = {row.n}, {row.run}", parts, f"{gib(row.peak_memory_gib)}"))
     longest = max((sum(part[2] for part in bar.parts) for bar in stacked), default=1.0)
     chart = charts.bars(
@@ -94,13 +102,18 @@ def _phases(found: Found) -> Figure:
     )
     table = [
         (
-            row.run, datum(found, f"/rows/{i}/n", "count"),
-            *(estimate(found, f"/rows/{i}/phases/{phase}", "seconds") if phase in row.phases else "–" for phase in (*PHASES, "step")),
+            row.run,
+            datum(found, f"/rows/{i}/n", "count"),
+            *(
+                estimate(found, f"/rows/{i}/phases/{phase}", "seconds") if phase in row.phases else "–"
+                for phase in (*PHASES, "step")
+            ),
             *(datum(found, f"/rows/{i}/tokens_{kind}", "count") for kind in ("generated", "scored", "trained")),
-            datum(found, f"/rows/{i}/peak_memory_gib", "gib"), datum(found, f"/rows/{i}/seconds_to_reach", "seconds"),
+            datum(found, f"/rows/{i}/peak_memory_gib", "gib"),
+            datum(found, f"/rows/{i}/seconds_to_reach", "seconds"),
         )
         for i, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     columns = (
         "run",
         "N",
@@ -163,15 +176,17 @@ def _curves(data: Data) -> Curves:
         found: Curves = [
             (study.record.arms[i].name, f"seed {seed.seed}", _recorded(study, f"/arms/{i}/seeds/{s}/curve", seed.curve))
             for i in shown
-            for s, seed in enumerate(study.record.arms[i].seeds) if len(seed.curve) > 1
-        ]  # fmt: skip
+            for s, seed in enumerate(study.record.arms[i].seeds)
+            if len(seed.curve) > 1
+        ]
         if found:
             return found
     recorded: Curves = [
         (row.run, "", _recorded(found, f"/rows/{i}/curve", row.curve))
         for _, found in data.all("efficiency")
-        for i, row in enumerate(found.record.rows) if len(row.curve) > 1
-    ]  # fmt: skip
+        for i, row in enumerate(found.record.rows)
+        if len(row.curve) > 1
+    ]
     if recorded:
         return recorded
     logged: Curves = [(run.label, "", stops) for run in data.runs if len(stops := _logged(run)) > 1]
@@ -182,10 +197,15 @@ def _recorded(found: Found, at: str, points: Sequence[CurvePoint]) -> list[Stop]
     forms = {"step": "count", "tokens": "count", "seconds": "seconds"}
     return [
         Stop(
-            p.step, p.tokens, p.seconds, found, f"{at}/{j}/avg", tuple(datum(found, f"{at}/{j}/{k}", f) for k, f in forms.items())
+            p.step,
+            p.tokens,
+            p.seconds,
+            found,
+            f"{at}/{j}/avg",
+            tuple(datum(found, f"{at}/{j}/{k}", f) for k, f in forms.items()),
         )
         for j, p in enumerate(points)
-    ]  # fmt: skip
+    ]
 
 
 def _logged(run: Run) -> list[Stop]:
@@ -196,11 +216,15 @@ def _logged(run: Run) -> list[Stop]:
     spent, clock = keys
     return [
         Stop(
-            step, total(run.metrics, spent, step), total(run.metrics, clock, step), found, "/avg",
+            step,
+            total(run.metrics, spent, step),
+            total(run.metrics, clock, step),
+            found,
+            "/avg",
             (Markup(step), *(sum_until(run.rows, key, step, form) for key, form in keys.items())),
         )
         for step, found in sorted(steps.items())
-    ]  # fmt: skip
+    ]
 
 
 def _training(curves: Curves, name: str, key: str, form: Callable[[float], str]) -> Figure:
@@ -209,12 +233,15 @@ def _training(curves: Curves, name: str, key: str, form: Callable[[float], str])
     for arm, seed, stops in curves:
         marks = [
             charts.Point(
-                getattr(p, key), p.avg.value, p.avg.low, p.avg.high,
+                getattr(p, key),
+                p.avg.value,
+                p.avg.low,
+                p.avg.high,
                 f"{arm} {seed}, step {p.step}, {count(p.tokens)} tokens, {seconds(p.seconds)}: {spoken(p.avg)}",
                 where(p.found, f"{p.at}/value"),
             )
             for p in stops
-        ]  # fmt: skip
+        ]
         i = arms.index(arm)
         lines.append(charts.Line("" if arm in seen else arm, f"c{1 + i % 6}", marks, "none", shape=i, size=3))
         seen.add(arm)
@@ -230,5 +257,9 @@ def _training(curves: Curves, name: str, key: str, form: Callable[[float], str])
     source = source_line(curves[0][2][0].found, "/problems", "problems", BY_PROBLEM)
     caption = "One line for each training seed; intervals are in the table."
     return Figure(
-        charts.plot(f"Accuracy against {name}", lines, x, y), ("run", "step", "tokens", "seconds", "accuracy"), rows, source, caption
-    )  # fmt: skip
+        charts.plot(f"Accuracy against {name}", lines, x, y),
+        ("run", "step", "tokens", "seconds", "accuracy"),
+        rows,
+        source,
+        caption,
+    )

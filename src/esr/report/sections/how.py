@@ -26,9 +26,12 @@ def view(data: Data) -> Section:
     first = data.first("rollouts")
     chosen = choose(first[1].record.rollouts, first[0].config.rollout.max_new_tokens) if first else None
     context = {
-        "sizes": _sizes(data.runs[0]) if data.runs else {}, "measures": MEASURES, "scale": scale(),
-        "strip": _strip(*first, chosen) if first and chosen is not None else None, "command": data.command("rollouts"),
-    }  # fmt: skip
+        "sizes": _sizes(data.runs[0]) if data.runs else {},
+        "measures": MEASURES,
+        "scale": scale(),
+        "strip": _strip(*first, chosen) if first and chosen is not None else None,
+        "command": data.command("rollouts"),
+    }
     return Section("how", TITLE, "how.html", context)
 
 
@@ -62,11 +65,16 @@ def _strip(run: Run, found: Found, chosen: int) -> dict[str, Any]:
     v: RolloutView = found.record.rollouts[chosen]
     n, length = run.config.rollout.max_new_tokens, len(v.tokens)
     return {
-        "tokens": [_token(v, i, n) for i in range(min(length, MOST))], "more": max(0, length - MOST),
-        "question": v.question, "problem": v.problem, "source": f"{found.source}, response {chosen + 1}", "model": v.model,
-        "esr": _esr(run, found, chosen), "full": _full(length),
+        "tokens": [_token(v, i, n) for i in range(min(length, MOST))],
+        "more": max(0, length - MOST),
+        "question": v.question,
+        "problem": v.problem,
+        "source": f"{found.source}, response {chosen + 1}",
+        "model": v.model,
+        "esr": _esr(run, found, chosen),
+        "full": _full(length),
         "averages": [(key, name, _mean(found, chosen, key, n)) for key, name in MEASURES],
-    }  # fmt: skip
+    }
 
 
 def _token(v: RolloutView, i: int, n: int) -> tuple[str, str, str]:
@@ -86,15 +94,15 @@ def _esr(run: Run, found: Found, chosen: int) -> Markup:
         return Markup("This response has {} tokens, no more than the window of N = {}: nothing is cut.").format(
             length, size
         )
-    said = Markup("ESR writes, scores and trains on the first {} of these {} tokens; the dimmed ones would never be written.").format(
-        size, length
-    )  # fmt: skip
+    said = Markup(
+        "ESR writes, scores and trains on the first {} of these {} tokens; the dimmed ones would never be written."
+    ).format(size, length)
     if inside is None:
         return said
     where = f"{found.source}#/rollouts/{chosen}/tokens/*/reverse_kl first {n}"
-    return said + Markup(' The window holds <data value="{}" data-share="{}">{}</data> of the summed reverse KL.').format(
-        repr(inside), where, pct(inside)
-    )  # fmt: skip
+    return said + Markup(
+        ' The window holds <data value="{}" data-share="{}">{}</data> of the summed reverse KL.'
+    ).format(repr(inside), where, pct(inside))
 
 
 def _full(length: int) -> Markup:
@@ -107,9 +115,12 @@ def _mean(found: Found, chosen: int, key: str, n: int) -> Markup:
     parts = [(values[:n], f"first {n}", "inside the window"), (values[n:], f"after {n}", "beyond it")]
     cells = [
         Markup('<data value="{}" data-part-mean="{}">{}</data> nats {}').format(
-            repr(sum(part) / len(part)), f"{found.source}#/rollouts/{chosen}/tokens/*/{key} {rule}",
-            f"{sum(part) / len(part):.3f}", words,
+            repr(sum(part) / len(part)),
+            f"{found.source}#/rollouts/{chosen}/tokens/*/{key} {rule}",
+            f"{sum(part) / len(part):.3f}",
+            words,
         )
-        for part, rule, words in parts if part
-    ]  # fmt: skip
+        for part, rule, words in parts
+        if part
+    ]
     return Markup("a token on average: ") + Markup(", ").join(cells)

@@ -39,9 +39,12 @@ def _profile(run: Run, found: Found) -> dict[str, Any]:
     if paper is not None:
         panes.append(("As published", _figure(paper, "own", gap=True)))
     return {
-        "label": run.label, "panes": panes, "changes": _changes(found),
-        "shares": _shares(found), "counts": _counts(found),
-    }  # fmt: skip
+        "label": run.label,
+        "panes": panes,
+        "changes": _changes(found),
+        "shares": _shares(found),
+        "counts": _counts(found),
+    }
 
 
 def edges(bins: Sequence[PositionBin], longest: int) -> list[float]:
@@ -61,15 +64,24 @@ def _figure(found: Found, kind: str, gap: bool = False) -> Figure:
     low, high = span([0.0, *charts.heights(lines)], 0)
     x = Axis("position in the response, by bin", knots[0], knots[-1], count, knots, knots=knots)
     chart = charts.plot(
-        f"Divergence by position before and after training: {'as published' if gap else TRAJECTORIES[kind]}", lines, x,
+        f"Divergence by position before and after training: {'as published' if gap else TRAJECTORIES[kind]}",
+        lines,
+        x,
         Axis("mean |Δ log p| of the sampled token" if gap else "reverse KL, nats", low, high),
         window=(0, record.trained_window, f"trained window, N = {record.trained_window}"),
-    )  # fmt: skip
+    )
     rows = [_row(found, c, j, b) for c, curve in curves for j, b in enumerate(curve.bins)]
     columns = (
-        "model", "positions", "reverse KL, nats", "forward KL, nats", "tokens", "responses", "same first choice", "overlap of the top 8",
+        "model",
+        "positions",
+        "reverse KL, nats",
+        "forward KL, nats",
+        "tokens",
+        "responses",
+        "same first choice",
+        "overlap of the top 8",
         "|Δ log p| of the sampled token",
-    )  # fmt: skip
+    )
     return Figure(
         chart,
         *without_empty(columns, rows),
@@ -106,11 +118,16 @@ def _row(found: Found, c: int, j: int, b: PositionBin) -> tuple[Any, ...]:
     at = f"/curves/{c}/bins/{j}"
     mark = " (few)" if b.few else ""
     return (
-        found.record.curves[c].model, positions(b) + mark, estimate(found, f"{at}/reverse_kl", "nats"),
-        estimate(found, f"{at}/forward_kl", "nats"), datum(found, f"{at}/tokens", "count"),
-        datum(found, f"{at}/responses", "count"), datum(found, f"{at}/agreement"),
-        datum(found, f"{at}/top_k_overlap"), datum(found, f"{at}/sampled_gap", "nats"),
-    )  # fmt: skip
+        found.record.curves[c].model,
+        positions(b) + mark,
+        estimate(found, f"{at}/reverse_kl", "nats"),
+        estimate(found, f"{at}/forward_kl", "nats"),
+        datum(found, f"{at}/tokens", "count"),
+        datum(found, f"{at}/responses", "count"),
+        datum(found, f"{at}/agreement"),
+        datum(found, f"{at}/top_k_overlap"),
+        datum(found, f"{at}/sampled_gap", "nats"),
+    )
 
 
 def _counts(found: Found) -> Table | None:
@@ -124,13 +141,16 @@ def _counts(found: Found) -> Table | None:
             positions(b) + (" *" if any(len(k.bins) > j and k.bins[j].few for _, k in curves) else ""),
             *(
                 Markup("{} in {}").format(
-                    datum(found, f"/curves/{c}/bins/{j}/tokens", "count"), datum(found, f"/curves/{c}/bins/{j}/responses", "count")
-                ) if j < len(curve.bins) else ""
+                    datum(found, f"/curves/{c}/bins/{j}/tokens", "count"),
+                    datum(found, f"/curves/{c}/bins/{j}/responses", "count"),
+                )
+                if j < len(curve.bins)
+                else ""
                 for c, curve in curves
             ),
         )
         for j, b in enumerate(most)
-    ]  # fmt: skip
+    ]
     few = any(b.few for _, curve in curves for b in curve.bins)
     columns = ("positions", *(f"{curve.model}, {curve.trajectories}" for _, curve in curves))
     return Table(
@@ -182,11 +202,12 @@ def _swap(found: Found) -> dict[str, Any]:
     """Where the gain sits: beginnings of one student, ends of the other."""
     rows = [
         (
-            f"{c.prefix} training, then {c.tail}", estimate(found, f"/conditions/{i}/avg"),
+            f"{c.prefix} training, then {c.tail}",
+            estimate(found, f"/conditions/{i}/avg"),
             estimate(found, f"/conditions/{i}/change", "points"),
         )
         for i, c in enumerate(found.record.conditions)
-    ]  # fmt: skip
+    ]
     table = Table(
         ("first N tokens, then the rest", "accuracy", "change, points"), rows, f"Prefix swap at N = {found.record.n}"
     )

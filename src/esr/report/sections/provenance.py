@@ -52,19 +52,28 @@ def _run(run: Run) -> dict[str, Any]:
         *(r.get("command") for r in run.environment.get("resumed", []) if isinstance(r, dict)),
     ]
     return {
-        "name": run.label, "path": str(run.directory.path), "facts": facts(run.environment), "commands": [str(c) for c in commands if c],
-        "config": in_yaml(run.config.model_dump()), "seed": run.config.run.seed,
+        "name": run.label,
+        "path": str(run.directory.path),
+        "facts": facts(run.environment),
+        "commands": [str(c) for c in commands if c],
+        "config": in_yaml(run.config.model_dump()),
+        "seed": run.config.run.seed,
         "state": "complete" if run.complete else f"{len(run.metrics)} of {run.config.optim.steps} steps so far",
-    }  # fmt: skip
+    }
 
 
 def _study(found: Found) -> dict[str, Any]:
     study = found.record
     arms = {arm.name: arm.overrides for arm in study.arms}
     return {
-        "name": study.name, "path": str(Path(found.file).parent), "facts": facts(study.environment), "commands": [study.command],
-        "config": in_yaml({"base": study.base, "arms": arms}), "seed": ", ".join(map(str, study.seeds)), "state": "complete",
-    }  # fmt: skip
+        "name": study.name,
+        "path": str(Path(found.file).parent),
+        "facts": facts(study.environment),
+        "commands": [study.command],
+        "config": in_yaml({"base": study.base, "arms": arms}),
+        "seed": ", ".join(map(str, study.seeds)),
+        "state": "complete",
+    }
 
 
 def facts(environment: dict[str, Any]) -> list[tuple[str, str]]:

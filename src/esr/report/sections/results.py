@@ -30,9 +30,11 @@ def view(data: Data) -> Section:
         return Section("results", TITLE, missing="Nothing has been evaluated yet.", commands=(f"esr eval {config}",))
     marks = {mark: words for study in data.studies for mark, words in study.record.rules.items()}
     context = {
-        "groups": list(groups.items()), "lengths": lengths, "marks": list(marks.items()),
+        "groups": list(groups.items()),
+        "lengths": lengths,
+        "marks": list(marks.items()),
         "lengths_command": "" if lengths else data.command("lengths"),
-    }  # fmt: skip
+    }
     return Section("results", TITLE, "results.html", context)
 
 
@@ -40,19 +42,38 @@ def _arms(study: Found) -> Table:
     rows: list[tuple[Any, ...]] = []
     for i, arm in enumerate(study.record.arms):
         at = f"/arms/{i}"
-        rows.append((
-            arm.name, datum(study, f"{at}/n", "count"), estimate(study, f"{at}/avg"), estimate(study, f"{at}/gain", "points"),
-            _difference(study, i), estimate(study, f"{at}/to_teacher", "points"),
-            Markup(" ").join(Markup('<span class="mark-word">{}</span>').format(mark) for mark in arm.marks),
-            estimate(study, f"{at}/before"), estimate(study, f"{at}/teacher"), datum(study, f"{at}/steps", "count"),
-            datum(study, f"{at}/seconds", "seconds"), f"{arm.student} ← {arm.teacher_model}",
-        ))  # fmt: skip
+        rows.append(
+            (
+                arm.name,
+                datum(study, f"{at}/n", "count"),
+                estimate(study, f"{at}/avg"),
+                estimate(study, f"{at}/gain", "points"),
+                _difference(study, i),
+                estimate(study, f"{at}/to_teacher", "points"),
+                Markup(" ").join(Markup('<span class="mark-word">{}</span>').format(mark) for mark in arm.marks),
+                estimate(study, f"{at}/before"),
+                estimate(study, f"{at}/teacher"),
+                datum(study, f"{at}/steps", "count"),
+                datum(study, f"{at}/seconds", "seconds"),
+                f"{arm.student} ← {arm.teacher_model}",
+            )
+        )
     references = study.record.reference
     against = f"against {references[0]}" if len(references) == 1 else "against its reference"
     columns: tuple[str, ...] = (
-        "arm", "N", "accuracy", "gain", against, "against the teacher", "marks", "untrained", "teacher",
-        "steps", "training time", "pair",
-    )  # fmt: skip
+        "arm",
+        "N",
+        "accuracy",
+        "gain",
+        against,
+        "against the teacher",
+        "marks",
+        "untrained",
+        "teacher",
+        "steps",
+        "training time",
+        "pair",
+    )
     reading = (
         f"Source: {study.source} · pooled over seeds. Gains and differences are paired, in percentage points; brackets are 95% "
         "intervals over problems and seeds."
@@ -80,11 +101,18 @@ def _seeds(study: Found) -> Table:
             if seed.error:
                 rows.append((Markup('{}: <span class="error">{}</span>').format(name, seed.error), *[""] * 7))
                 continue
-            rows.append((
-                name, estimate(study, f"{at}/avg"), estimate(study, f"{at}/avg_first"), estimate(study, f"{at}/avg_any"),
-                estimate(study, f"{at}/finish_rate"), estimate(study, f"{at}/repetition_rate"), estimate(study, f"{at}/strategy_rate"),
-                quantiles(study, f"{at}/tokens"),
-            ))  # fmt: skip
+            rows.append(
+                (
+                    name,
+                    estimate(study, f"{at}/avg"),
+                    estimate(study, f"{at}/avg_first"),
+                    estimate(study, f"{at}/avg_any"),
+                    estimate(study, f"{at}/finish_rate"),
+                    estimate(study, f"{at}/repetition_rate"),
+                    estimate(study, f"{at}/strategy_rate"),
+                    quantiles(study, f"{at}/tokens"),
+                )
+            )
     columns = (
         "run",
         "last answer",
@@ -114,35 +142,63 @@ def _evaluations(run: Run, evaluations: list[Found]) -> Table:
     rows = []
     for found in evaluations:
         paired = derived(change.value, "points", change.rule) if change and found.record.name == run.last else ""
-        rows.append((
-            name_of(found), estimate(found, "/avg"), paired, estimate(found, "/avg_first"), estimate(found, "/avg_any"),
-            estimate(found, "/maj"), estimate(found, "/pass_at_k"), estimate(found, "/finish_rate"), estimate(found, "/avg_given_finish"),
-            estimate(found, "/repetition_rate"), estimate(found, "/strategy_rate"), quantiles(found, "/tokens"),
-            datum(found, "/grader_failures", "count"),
-        ))  # fmt: skip
+        rows.append(
+            (
+                name_of(found),
+                estimate(found, "/avg"),
+                paired,
+                estimate(found, "/avg_first"),
+                estimate(found, "/avg_any"),
+                estimate(found, "/maj"),
+                estimate(found, "/pass_at_k"),
+                estimate(found, "/finish_rate"),
+                estimate(found, "/avg_given_finish"),
+                estimate(found, "/repetition_rate"),
+                estimate(found, "/strategy_rate"),
+                quantiles(found, "/tokens"),
+                datum(found, "/grader_failures", "count"),
+            )
+        )
     columns = (
-        "model", "last answer", "change, paired", "first answer", "any answer", "maj@k", "pass@k", "finished", "accuracy if finished",
-        "repetitive", "right strategy", "tokens, p10 / p50 / p90 / mean", "grader failures",
-    )  # fmt: skip
+        "model",
+        "last answer",
+        "change, paired",
+        "first answer",
+        "any answer",
+        "maj@k",
+        "pass@k",
+        "finished",
+        "accuracy if finished",
+        "repetitive",
+        "right strategy",
+        "tokens, p10 / p50 / p90 / mean",
+        "grader failures",
+    )
     first, cap = evaluations[0], evaluations[0].record.settings.get("max_new_tokens")
     note = Markup(
         "Source: {}/evals · {} problems × {} responses{}; brackets are 95% intervals clustered by problem. A grader failure is left "
         "out, not counted as wrong."
     ).format(
-        run.label, datum(first, "/problems", "count"), datum(first, "/samples", "count"),
-        Markup(", at most {} tokens").format(datum(first, "/settings/max_new_tokens", "count")) if isinstance(cap, int) else "",
-    )  # fmt: skip
+        run.label,
+        datum(first, "/problems", "count"),
+        datum(first, "/samples", "count"),
+        Markup(", at most {} tokens").format(datum(first, "/settings/max_new_tokens", "count"))
+        if isinstance(cap, int)
+        else "",
+    )
     return Table(*without_empty(columns, rows), f"Run {run.label}, N = {run.config.rollout.max_new_tokens}", (note,))
 
 
 def _lengths(found: Found) -> Table:
     rows = [
         (
-            row.model, datum(found, f"/rows/{i}/responses", "count"), estimate(found, f"/rows/{i}/finish_rate"),
+            row.model,
+            datum(found, f"/rows/{i}/responses", "count"),
+            estimate(found, f"/rows/{i}/finish_rate"),
             *(estimate(found, f"/rows/{i}/{key}", "tokens") for key in LENGTHS),
         )
         for i, row in enumerate(found.record.rows)
-    ]  # fmt: skip
+    ]
     columns = ("model", "responses", "finished", "p10", "median", "p90", "mean")
     note = Markup("Source: {} · lengths in tokens, at most {}; 95% intervals by a bootstrap over problems.").format(
         found.source, datum(found, "/max_new_tokens", "count")

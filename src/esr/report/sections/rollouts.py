@@ -28,10 +28,14 @@ def view(data: Data) -> Section:
         )
         return Section("rollouts", TITLE, missing=why, commands=(data.command("rollouts"),))
     context = {
-        "block": block(views), "articles": [article(run, v) for run, _, v in views[:WITHOUT_SCRIPT]], "total": len(views),
-        "ungraded": any(v.right is None for _, _, v in views), "models": {v.model for _, _, v in views},
-        "sources": sorted({source for _, source, _ in views}), "scale": scale(),
-    }  # fmt: skip
+        "block": block(views),
+        "articles": [article(run, v) for run, _, v in views[:WITHOUT_SCRIPT]],
+        "total": len(views),
+        "ungraded": any(v.right is None for _, _, v in views),
+        "models": {v.model for _, _, v in views},
+        "sources": sorted({source for _, source, _ in views}),
+        "scale": scale(),
+    }
     return Section("rollouts", TITLE, "rollouts.html", context)
 
 
@@ -78,17 +82,22 @@ def block(views: Sequence[tuple[Run, str, RolloutView]]) -> dict[str, Any]:
 
     rows = [
         {
-            "run": run.label, "n": run.config.rollout.max_new_tokens, "source": source, "problem": v.problem, "question": v.question,
-            "model": v.model, "right": v.right, "finished": v.finished, "tokens": [_row(t, number) for t in v.tokens],
+            "run": run.label,
+            "n": run.config.rollout.max_new_tokens,
+            "source": source,
+            "problem": v.problem,
+            "question": v.question,
+            "model": v.model,
+            "right": v.right,
+            "finished": v.finished,
+            "tokens": [_row(t, number) for t in v.tokens],
         }
         for run, source, v in views
-    ]  # fmt: skip
+    ]
     note = "token and the names in *_top are numbers of strings; *_top has name, probability, name, probability, ..."
     return {"note": note, "cap": CAP, "fields": FIELDS, "rollouts": rows, "strings": list(strings)}
 
 
 def _row(t: TokenView, number: Any) -> list[Any]:
     tops = [[part for name, p in top for part in (number(name), p)] for top in (t.student_top, t.teacher_top)]
-    return [
-        number(t.token), t.reverse_kl, t.student_entropy, t.teacher_entropy, t.student_rank, t.teacher_rank, *tops
-    ]  # fmt: skip
+    return [number(t.token), t.reverse_kl, t.student_entropy, t.teacher_entropy, t.student_rank, t.teacher_rank, *tops]

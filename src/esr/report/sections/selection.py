@@ -42,11 +42,14 @@ def view(data: Data) -> Section:
         "tokens": [_tokens(found) for found in shares],
         "against": [_against(shares[0], study) for study in alike],
         "other_k": "The shares were measured at another K than the study trained with, so they are not drawn against accuracy."
-        if shares and len(alike) < len(studies) else "",
-        "lack": "" if studies else "Accuracy after training on each is not on this page; it takes a study over loss.selection.by.",
+        if shares and len(alike) < len(studies)
+        else "",
+        "lack": ""
+        if studies
+        else "Accuracy after training on each is not on this page; it takes a study over loss.selection.by.",
         "lacking_shares": "" if shares else f"The share of KL that each keeps: {data.command('selection')}",
         "studies": [_accuracies(study) for study in studies if study not in alike],
-    }  # fmt: skip
+    }
     return Section("selection", TITLE, "selection.html", context)
 
 
@@ -73,12 +76,15 @@ def _shares(found: Found) -> Figure:
     chart = charts.strip("Share of the summed KL that each selection keeps", marks, Axis("", 0, 1, round_pct))
     rows = [
         (
-            WORDS[record.selections[i].by], datum(found, f"/selections/{i}/k", "count"), estimate(found, f"/selections/{i}/share_of_kl"),
-            datum(found, f"/selections/{i}/mean_kl", "nats"), datum(found, f"/selections/{i}/mean_position", "tokens"),
+            WORDS[record.selections[i].by],
+            datum(found, f"/selections/{i}/k", "count"),
+            estimate(found, f"/selections/{i}/share_of_kl"),
+            datum(found, f"/selections/{i}/mean_kl", "nats"),
+            datum(found, f"/selections/{i}/mean_position", "tokens"),
             datum(found, f"/selections/{i}/overlap/first"),
         )
         for i in ordered
-    ]  # fmt: skip
+    ]
     columns = (
         "selection",
         "K",
@@ -102,7 +108,7 @@ def _tokens(found: Found) -> Table:
             ),
         )
         for i, s in enumerate(found.record.selections)
-    ]  # fmt: skip
+    ]
     return Table(("selection", "most frequent tokens, and how often"), rows, "What each selection trains on")
 
 
@@ -115,11 +121,16 @@ def _against(shares: Found, study: Found) -> Figure:
     named = {a: _name(study.record, arm) for a, arm in arms.items()}
     marks = {
         a: charts.Point(
-            1.0 if by[a] == "all" else kept[by[a]][1].share_of_kl.value, e.value, e.low, e.high, f"{named[a]}: {spoken(e)}",
+            1.0 if by[a] == "all" else kept[by[a]][1].share_of_kl.value,
+            e.value,
+            e.low,
+            e.high,
+            f"{named[a]}: {spoken(e)}",
             where(study, f"/arms/{a}/avg/value"),
         )
-        for a, arm in arms.items() if (e := arm.avg) is not None and (by[a] in kept or by[a] == "all")
-    }  # fmt: skip
+        for a, arm in arms.items()
+        if (e := arm.avg) is not None and (by[a] in kept or by[a] == "all")
+    }
     ghosts = [
         charts.Point(x, y, tip=f"published, {WORDS[name]}: {pct(y)} at {pct(x)} of KL")
         for name, (x, y) in PUBLISHED.items()
@@ -127,7 +138,7 @@ def _against(shares: Found, study: Found) -> Figure:
     lines = [
         charts.Line("one selection each", "c1", list(marks.values()), "whiskers", join=False, size=5),
         charts.Line("published: MATH-500, K = 100, one seed", "ghost-line", ghosts, "none", join=False, ghost=True),
-    ]  # fmt: skip
+    ]
     low, high = span(charts.heights(lines), 0, 1)
     x = Axis("share of the summed KL that is kept", 0, 1.04, round_pct, (0, 0.25, 0.5, 0.75, 1))
     labels = [(named[a], point) for a, point in marks.items()]
@@ -136,11 +147,12 @@ def _against(shares: Found, study: Found) -> Figure:
     )
     rows = [
         (
-            named[a], datum(shares, f"/selections/{kept[by[a]][0]}/share_of_kl/value") if by[a] in kept else "all",
+            named[a],
+            datum(shares, f"/selections/{kept[by[a]][0]}/share_of_kl/value") if by[a] in kept else "all",
             *_scores(study, a),
         )
         for a in arms
-    ]  # fmt: skip
+    ]
     columns = ("selection", "share of KL kept", "accuracy, pooled", "against the reference, points")
     source = source_line(study, "/problems", "problems", BY_SEED_AND_PROBLEM, f", and {shares.source}")
     return Figure(chart, columns, rows, source, "If the largest signal taught most, points would rise to the right.")

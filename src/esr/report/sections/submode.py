@@ -44,9 +44,12 @@ def view(data: Data) -> Section:
     """The toy is always there; positions and table come from the records."""
     found = data.all("submode")
     context = {
-        "toy": toy(), "published": PUBLISHED, "columns": COLUMNS, "runs": [_run(run, f, i) for i, (run, f) in enumerate(found)],
+        "toy": toy(),
+        "published": PUBLISHED,
+        "columns": COLUMNS,
+        "runs": [_run(run, f, i) for i, (run, f) in enumerate(found)],
         "command": data.command("submode"),
-    }  # fmt: skip
+    }
     return Section("submode", TITLE, "submode.html", context)
 
 
@@ -88,17 +91,29 @@ def toy() -> dict[str, Any]:
     target, (place, width) = teacher(), START
     now = divergences(target, place, width)
     settings = {
-        "bins": BINS, "teacher": target, "place": place, "width": width, "places": PLACES, "nats": NATS, "most": MOST,
+        "bins": BINS,
+        "teacher": target,
+        "place": place,
+        "width": width,
+        "places": PLACES,
+        "nats": NATS,
+        "most": MOST,
         "box": {"left": LEFT, "right": RIGHT, "foot": FOOT, "tall": TALL, "low": LOW, "high": HIGH},
-    }  # fmt: skip
+    }
     values = {"forward": nats, "reverse": nats, "forward_slope": change_nats, "reverse_slope": change_nats}
     return {
-        "settings": settings, "place": place, "width": width, "places": PLACES, "widths": WIDTHS,
+        "settings": settings,
+        "place": place,
+        "width": width,
+        "places": PLACES,
+        "widths": WIDTHS,
         "bars": [(x(i) - 4, FOOT - height(t), height(t)) for i, t in enumerate(target)],
-        "student": outline(peak(place, width)), "curves": {k: curve(target, width, k) for k in ("forward", "reverse")},
-        "dots": {k: kl_height(now[k]) for k in ("forward", "reverse")}, "at": x(place),
+        "student": outline(peak(place, width)),
+        "curves": {k: curve(target, width, k) for k in ("forward", "reverse")},
+        "dots": {k: kl_height(now[k]) for k in ("forward", "reverse")},
+        "at": x(place),
         "says": {k: (now[k], form(now[k])) for k, form in values.items()},
-    }  # fmt: skip
+    }
 
 
 def x(place: float) -> float:
@@ -141,12 +156,17 @@ def _run(run: Run, found: Found, number: int) -> dict[str, Any]:
     where = "each model’s own responses" if record.trajectories == "own" else "the untrained student’s responses"
     words = f"The tenth of all response positions with the largest {kl} from the teacher; {whose}, on {where}."
     return {
-        "label": run.label, "number": number, "table": Table(COLUMNS, rows, "At the positions of largest divergence"), "words": words,
+        "label": run.label,
+        "number": number,
+        "table": Table(COLUMNS, rows, "At the positions of largest divergence"),
+        "words": words,
         "source": source_line(found, "/rows/0/top1/n", "responses", BY_RESPONSE) if record.rows else "",
-        "positions": [_position(found, i) for i in range(len(record.bimodal))], "share": datum(found, "/bimodal_share"),
-        "after": any(p.after for p in record.bimodal), "file": found.source,
+        "positions": [_position(found, i) for i in range(len(record.bimodal))],
+        "share": datum(found, "/bimodal_share"),
+        "after": any(p.after for p in record.bimodal),
+        "file": found.source,
         "rule": str(record.settings.get("bimodal", "")).replace(">=", "≥"),
-    }  # fmt: skip
+    }
 
 
 def _row(run: Run, found: Found, i: int) -> tuple[Any, ...]:
@@ -170,9 +190,14 @@ def _position(found: Found, i: int) -> dict[str, Any]:
         rows.append((visible(candidate.token), cells))
     label = f"{i + 1}. {' or '.join(visible(c.token) for c in p.candidates[:2])} · token {p.position} of {p.problem}"
     return {
-        "label": label, "context": p.context, "rows": rows, "kl": datum(found, f"{at}/reverse_kl", "nats"), "problem": p.problem,
-        "position": datum(found, f"{at}/position", "count"), "after": bool(p.after),
-    }  # fmt: skip
+        "label": label,
+        "context": p.context,
+        "rows": rows,
+        "kl": datum(found, f"{at}/reverse_kl", "nats"),
+        "problem": p.problem,
+        "position": datum(found, f"{at}/position", "count"),
+        "after": bool(p.after),
+    }
 
 
 def _bar(found: Found, pointer: str, value: float) -> tuple[Markup, str]:

@@ -41,8 +41,9 @@ def strip(rows: list[Row]) -> charts.Chart | None:
         return None
     low, high = span([v for _, _, e, _ in known for v in (e.low, e.high)], 0, 1)
     marks = [
-        (name, colour, charts.Point(0, e.value, e.low, e.high, f"{name}: {spoken(e)}", source), None) for name, colour, e, source in known
-    ]  # fmt: skip
+        (name, colour, charts.Point(0, e.value, e.low, e.high, f"{name}: {spoken(e)}", source), None)
+        for name, colour, e, source in known
+    ]
     return charts.strip("Accuracy with 95% intervals", marks, Axis("", low, high, round_pct))
 
 
@@ -62,20 +63,35 @@ def _of_study(match: Contest) -> dict[str, Any]:
     ]
     costs = [
         (name, ratio(study, f"{where_to['early']}/{key}", study, f"{where_to['full']}/{key}"))
-        for name, key in (("seconds a step", "seconds_per_step"), ("tokens generated", "generated"), ("peak memory", "peak_memory_gib"))
-    ]  # fmt: skip
+        for name, key in (
+            ("seconds a step", "seconds_per_step"),
+            ("tokens generated", "generated"),
+            ("peak memory", "peak_memory_gib"),
+        )
+    ]
     record = study.record
     return {
-        "verdict": verdict(match, longest), "rows": rows, "costs": costs, "versus": longest,
+        "verdict": verdict(match, longest),
+        "rows": rows,
+        "costs": costs,
+        "versus": longest,
         "facts": [
-            ("student", early.student), ("teacher", early.teacher_model), ("task", record.task),
-            ("measured", Markup("{} problems × {} responses, {}, {} steps").format(
-                datum(study, "/problems", "count"), datum(study, "/samples", "count"), several(len(record.seeds), "seed"),
-                datum(study, f"{where_to['early']}/steps", "count"))),
+            ("student", early.student),
+            ("teacher", early.teacher_model),
+            ("task", record.task),
+            (
+                "measured",
+                Markup("{} problems × {} responses, {}, {} steps").format(
+                    datum(study, "/problems", "count"),
+                    datum(study, "/samples", "count"),
+                    several(len(record.seeds), "seed"),
+                    datum(study, f"{where_to['early']}/steps", "count"),
+                ),
+            ),
             ("ESR is", f"arm {early.name}: {match.reason}"),
         ],
         "source": f"{study.source} · accuracy avg@{record.samples} by the last answer · 95% interval over problems and seeds",
-    }  # fmt: skip
+    }
 
 
 def _other(match: Contest) -> tuple[str, Markup]:
@@ -149,23 +165,34 @@ def _of_run(data: Data) -> dict[str, Any]:
     elif change is not None:
         rows.append(("change", "c1", derived(change.value, "points", change.rule, unit=" points"), change.value, ""))
     rows.append(_row(run, "teacher", "teacher", "c3"))
-    costs = [
-        (name, ratio_of_means(run.rows, rival[1].rows, key))
-        for name, key in (("seconds a step", "time/step"), ("tokens generated", "tokens/generated"),
-                          ("peak memory of a step", "memory/peak_gib"))
-    ] if rival else []  # fmt: skip
+    costs = (
+        [
+            (name, ratio_of_means(run.rows, rival[1].rows, key))
+            for name, key in (
+                ("seconds a step", "time/step"),
+                ("tokens generated", "tokens/generated"),
+                ("peak memory of a step", "memory/peak_gib"),
+            )
+        ]
+        if rival
+        else []
+    )
     versus = f"N = {rival[1].config.rollout.max_new_tokens}" if rival else ""
     said = _rival_verdict(*rival, change) if rival else _run_verdict(run, change)
     return {
-        "verdict": said, "rows": [row for row in rows if row is not None], "costs": costs, "versus": versus,
+        "verdict": said,
+        "rows": [row for row in rows if row is not None],
+        "costs": costs,
+        "versus": versus,
         "facts": [
-            ("student", config.student.model), ("teacher", config.teacher.model),
+            ("student", config.student.model),
+            ("teacher", config.teacher.model),
             ("task", config.eval.source if config.eval else config.data.source),
             ("steps", Markup("{} of {}").format(len(run.metrics), datum(run.settings, "/optim/steps", "count"))),
             ("seed", datum(run.settings, "/run/seed", "plain")),
         ],
         "source": f"{run.label}/evals · accuracy avg@k by the last answer · 95% interval clustered by problem, changes paired by problem",
-    }  # fmt: skip
+    }
 
 
 def _row(run: Run, model: str, name: str, colour: str) -> Row | None:

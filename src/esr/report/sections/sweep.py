@@ -27,9 +27,11 @@ def view(data: Data) -> Section:
     figures = [_figure(*pair) for pair, several in zip(groups, lengths, strict=True) if several >= FEWEST]
     if not figures:
         return Section(
-            "sweep", TITLE, missing=f"No study on this page has arms of {FEWEST} rollout lengths or more.",
+            "sweep",
+            TITLE,
+            missing=f"No study on this page has arms of {FEWEST} rollout lengths or more.",
             commands=("esr study studies/lab/n-sweep.yaml",),
-        )  # fmt: skip
+        )
     return Section("sweep", TITLE, "sweep.html", {"figures": figures})
 
 
@@ -60,9 +62,12 @@ def _figure(found: Found, group: list[int]) -> Figure:
 def _row(found: Found, i: int) -> tuple[Any, ...]:
     arm, at = found.record.arms[i], f"/arms/{i}"
     return (
-        arm.name, datum(found, f"{at}/n", "count"), estimate(found, f"{at}/avg"), estimate(found, f"{at}/difference", "points"),
+        arm.name,
+        datum(found, f"{at}/n", "count"),
+        estimate(found, f"{at}/avg"),
+        estimate(found, f"{at}/difference", "points"),
         seeds(found, i),
-    )  # fmt: skip
+    )
 
 
 def seeds(found: Found, i: int) -> Markup:
@@ -74,24 +79,32 @@ def seeds(found: Found, i: int) -> Markup:
 def _pooled(found: Found, early: list[int]) -> charts.Line:
     marks = [
         charts.Point(
-            arm.n, arm.avg.value, arm.avg.low, arm.avg.high, f"{arm.name}, N = {arm.n}: {spoken(arm.avg)}",
+            arm.n,
+            arm.avg.value,
+            arm.avg.low,
+            arm.avg.high,
+            f"{arm.name}, N = {arm.n}: {spoken(arm.avg)}",
             where(found, f"/arms/{i}/avg/value"),
         )
-        for i in early if (arm := found.record.arms[i]).avg is not None
-    ]  # fmt: skip
+        for i in early
+        if (arm := found.record.arms[i]).avg is not None
+    ]
     return charts.Line("early stopping, pooled over seeds", "c1", marks, "whiskers", size=5)
 
 
 def _dots(found: Found, early: list[int]) -> charts.Line:
     marks = [
         charts.Point(
-            arm.n * (1.04 + 0.02 * s), seed.avg.value, tip=f"{arm.name}, seed {seed.seed}: {spoken(seed.avg)}",
+            arm.n * (1.04 + 0.02 * s),
+            seed.avg.value,
+            tip=f"{arm.name}, seed {seed.seed}: {spoken(seed.avg)}",
             source=where(found, f"/arms/{i}/seeds/{s}/avg/value"),
         )
         for i in early
         for arm in [found.record.arms[i]]
-        for s, seed in enumerate(arm.seeds) if seed.avg is not None
-    ]  # fmt: skip
+        for s, seed in enumerate(arm.seeds)
+        if seed.avg is not None
+    ]
     return charts.Line("each seed", "c1", marks, "none", join=False, size=2.6)
 
 
@@ -119,8 +132,10 @@ def _untrained(found: Found, full: int) -> charts.Level | None:
 def _published(measured: Iterable[int]) -> charts.Line:
     lengths = list(measured)
     marks = [
-        charts.Point(n, v, tip=f"published, N = {n}: {pct(v)}") for n, v in PUBLISHED if min(lengths) / 1.25 <= n <= max(lengths) * 1.25
-    ]  # fmt: skip
+        charts.Point(n, v, tip=f"published, N = {n}: {pct(v)}")
+        for n, v in PUBLISHED
+        if min(lengths) / 1.25 <= n <= max(lengths) * 1.25
+    ]
     return charts.Line(
         "published: Qwen pair, MATH-500, best checkpoint, one seed", "ghost-line", marks, "none", ghost=True
     )

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sandbox bfcl trl exports architectures check format docs clean
+.PHONY: help setup demo test browser matrix sandbox bfcl trl exports architectures check format docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -21,8 +21,15 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## ESR against full rollouts on the lab's tiny pair, every analysis, one page (minutes, offline)
 	$(BIN)/esr demo
 
-test: setup ## Run the tests
-	$(BIN)/python -m pytest
+test: setup ## Run the tests that need Python alone, in random order, in as many processes as there are cores (8 at most)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+browser: setup ## Run the page's tests in a headless Chromium (installs it where it can: Debian and Ubuntu, as root)
+	$(BIN)/python tools/get_chromium.py
+	$(BIN)/python -m pytest -m browser tests/browser
+
+matrix: setup ## Run the tests three times under each setting that must not matter: threads, order, user, processor (hours)
+	$(BIN)/python tools/test_matrix.py
 
 sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can)
 	command -v bwrap >/dev/null || { apt-get update -qq && apt-get install -y -qq bubblewrap; } || { echo 'Install bubblewrap first.'; exit 1; }
@@ -32,7 +39,7 @@ bfcl: setup ## Compare our judge of function calls with BFCL's own checker (2 MB
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-bfcl bfcl-eval
 	$(BIN)/python tools/check_bfcl.py .venv-bfcl/bfcl_eval
 
-trl: setup ## Compare with TRL: equal losses, and the speed of a step (installs TRL into .venv-trl)
+trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second environment in .venv-trl, about 1.5 GB)
 	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl
 	.venv-trl/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-trl/bin/pip install --quiet --constraint constraints.txt trl==1.16.0 --editable '.[dev]'

@@ -4,10 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tiny import save_model
 
 torch.set_num_threads(1)
+settings.register_profile("the same on every machine", deadline=None, derandomize=True)
+settings.load_profile("the same on every machine")
+
+
+@pytest.fixture(autouse=True)
+def _one_seed():
+    """Tests run in any order: none inherits another's random numbers, or its number of threads."""
+    torch.manual_seed(0)
+    yield
+    assert torch.get_num_threads() == 1, "this test changed the number of threads for those that follow"
 
 
 @pytest.fixture(scope="session")

@@ -278,7 +278,6 @@ def test_each_pass_over_the_data_has_every_prompt_once(home):
 
 
 def test_tensorboard_gets_the_metrics(home):
-    pytest.importorskip("tensorboard")
     assert esr(["train", "c.yaml", "optim.steps=1", "run.trackers=[tensorboard]"]) == 0
     assert list(Path("run").rglob("events.out.tfevents*"))
 

@@ -16,7 +16,7 @@ PICTURES = {"lab-report-summary": "#summary", "lab-report-sweep": "#sweep"}
 def main(runs: list[str]) -> int:
     page = DOCS / "lab-report.html"
     code = run(["report", *(f"runs/studies/{name}" for name in STUDIES), *runs, "-o", str(page)])
-    sys.path.insert(0, str(DOCS.parent / "tests" / "report"))
+    sys.path.insert(0, str(DOCS.parent / "tests" / "browser"))
     from chromium import Chromium, find
 
     program = find()

@@ -16,7 +16,7 @@ from esr.report.sources import Data, load
 from esr.runs.files import write_json
 from make_fixtures import make_run, make_study
 
-pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium: apt-get install chromium, or set CHROMIUM")
+pytestmark = pytest.mark.browser
 
 HOSTILE = (
     "</script><script>window.hacked=1</script>\"><img src=x onerror=window.hacked=1><svg onload='window.hacked=1'>"
@@ -27,7 +27,9 @@ IDS = [module.__name__.rsplit(".", 1)[-1] for module in page.order()]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chromium]:
-    chromium = Chromium(find() or "")
+    program = find()
+    assert program, "there is no Chromium: `make browser` installs it, or set CHROMIUM to its path"
+    chromium = Chromium(program)
     yield chromium
     chromium.close()
 

@@ -1,6 +1,6 @@
 """A headless Chromium, driven over its DevTools protocol through a pipe: no driver and no Python package is needed.
 
-Debian and Ubuntu: `apt-get install chromium`. Elsewhere set CHROMIUM to the program's path.
+`make browser` installs it where it can; elsewhere install it, or set CHROMIUM to the program's path.
 """
 
 import base64
@@ -104,7 +104,7 @@ class Chromium:
     def open(
         self, file: Path, width: int = 1280, dark: bool = False, script: bool = True, colour: bool = True
     ) -> "Chromium":
-        """Load a file in a page of its own. `colour` False leaves the preferred scheme as it is."""
+        """Load a file in a page of its own that remembers nothing. `colour` False leaves the preferred scheme as it is."""
         if self.target:
             self.call("Target.closeTarget", page=False, targetId=self.target)
         self.target = self.call("Target.createTarget", page=False, url="about:blank")["targetId"]
@@ -119,6 +119,7 @@ class Chromium:
         features = [("prefers-reduced-motion", "reduce")]
         features += [("prefers-color-scheme", "dark" if dark else "light")] if colour else []
         self.call("Emulation.setEmulatedMedia", features=[{"name": n, "value": v} for n, v in features])
+        self.call("Storage.clearDataForOrigin", origin="file://", storageTypes="local_storage")
         self.call("Page.navigate", url=file.resolve().as_uri())
         self.wait_for("Page.loadEventFired")
         return self

@@ -6,9 +6,8 @@ import pytest
 import yaml
 
 from esr.config import FULL_ROLLOUT_CAP
-from esr.configfile import keys, load
+from esr.configfile import flatten, keys, load
 from esr.errors import UserError
-from esr.runs.rundir import flatten
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/**/*.yaml")])

@@ -6,9 +6,8 @@ import pytest
 import yaml
 
 from esr.cli.main import run as esr
-from esr.configfile import load
+from esr.configfile import flatten, load
 from esr.errors import UserError
-from esr.runs.rundir import flatten
 from esr.study import plan
 
 BOMB = "a: &a [1]\n" + "".join(

@@ -303,3 +303,11 @@ def sections(section: type[Section] = Config, prefix: str = "") -> set[str]:
     return {prefix + n for n in nested(section)}.union(
         *(sections(kind, f"{prefix}{n}.") for n, kind in nested(section).items())
     )
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -5,8 +5,9 @@ import importlib.util
 from collections.abc import Callable, Iterator
 
 from esr.config import Config
+from esr.configfile import flatten
 from esr.errors import UserError
-from esr.runs.rundir import RunDir, flatten
+from esr.runs.rundir import RunDir
 
 Log = Callable[[dict[str, float], int], None]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from esr import __version__, interrupts
-from esr.cli import analyze, config, demo, eval, export, lab, report, study, train, watch
+from esr.cli import analyze, compare, config, demo, eval, export, lab, report, study, train, watch
 from esr.cli.failures import sentence
 from esr.console import say
 from esr.errors import RunStopped, UserError
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
+app.command("compare")(compare.compare)
 app.command("export")(export.export)
 app.add_typer(analyze.app, name="analyze")
 app.command("study")(study.study)

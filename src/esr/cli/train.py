@@ -6,17 +6,22 @@ from typing import Annotated
 import typer
 
 from esr.cli import show
+from esr.config import Config
 from esr.configfile import load
 from esr.console import loading
+from esr.errors import UserError
 from esr.runs.places import run_directory
-from esr.runs.rundir import RunDir
+from esr.runs.rundir import RunDir, open_run
 from esr.runs.trust import from_file
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file (or a run's config.json).", show_default=False)],
+    config: Annotated[Path, typer.Argument(help="YAML file; or a run, to go on with it.", show_default=False)],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="section.key=value, for example rollout.max_new_tokens=50.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Begin with the adapter that this run trained.", show_default=False)
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run aside and start anew.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -25,7 +30,11 @@ def train(
 
     Example: `esr train configs/qwen2.5-math-1.5b.yaml rollout.max_new_tokens=50 run.dir=runs/n50`
     """
+    if config.is_dir():
+        config = open_run(config).config_file
     settings = from_file(load(config, overrides or []), config)
+    if start is not None:
+        settings = begun_from(settings, open_run(start))
     run = RunDir(run_directory(settings, config))
 
     loading()
@@ -33,3 +42,20 @@ def train(
 
     train_run(settings, run, fresh)
     show.run_summary(run, as_json=json)
+
+
+def begun_from(settings: Config, trained: RunDir) -> Config:
+    """The configuration that begins with the student that a run has trained, in place of the untrained one.
+
+    Raises `UserError` if that is no adapter, or one on another model.
+    """
+    adapter, base = trained.find_checkpoint(None) / "adapter", trained.config().student.model
+    if not adapter.exists():
+        raise UserError(
+            f"{trained.path} trained all weights: `esr export {trained.path} DIR` first, then set student.model=DIR."
+        )
+    if settings.student.train != "lora" or settings.student.model != base:
+        raise UserError(
+            f"--from {trained.path} is an adapter on {base}: set student.model={base} and student.train=lora."
+        )
+    return settings.model_copy(update={"student": settings.student.model_copy(update={"adapter": str(adapter)})})

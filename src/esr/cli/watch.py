@@ -9,6 +9,9 @@ import typer
 from esr.cli import show
 from esr.console import say
 
+IDLE = 2
+"""Looks in a row at which no process works on a run before it counts as stopped."""
+
 
 def watch(
     run: Annotated[Path, typer.Argument(help="Run directory.", show_default=False)],
@@ -16,18 +19,22 @@ def watch(
 ) -> None:
     """Write RUN/report.html again and again while the run goes on; the open page reloads itself.
 
-    Ends when the run is complete, or with Ctrl-C. Example: `esr watch runs/lab --every 10`
+    Ends when the run is complete or has been stopped, or with Ctrl-C. Example: `esr watch runs/lab --every 10`
     """
     from esr.runs.rundir import open_run
 
-    open_run(run)
+    directory = open_run(run)
     page = run / "report.html"
     try:
         complete = write(run, page, every)
         show.out.print(str(page), soft_wrap=True)
-        while not complete:
+        idle = 0
+        while not complete and idle < IDLE:
             time.sleep(every)
-            complete = write(run, page, every)
+            idle = 0 if directory.in_use() else idle + 1
+            complete = write(run, page, None if idle == IDLE else every)
+        if not complete:
+            say(f"No process works on {run} any more; `esr train {run}` goes on with it.")
     except KeyboardInterrupt:
         write(run, page, None)
     say(f"{page} is the last version.")

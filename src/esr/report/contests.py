@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from esr import intervals
+from esr.configfile import flatten
 from esr.records.base import Estimate
 from esr.records.evaluation import comparable, grades
 from esr.records.study import Arm, Study
 from esr.report.sources import Data, Found, Run
-from esr.runs.rundir import flatten
 
 LENGTH = "rollout.max_new_tokens"
 BY = "loss.selection.by"

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from esr.config import Config
-from esr.configfile import load, portable
+from esr.configfile import flatten, load, portable
 from esr.errors import UserError
 from esr.foreign import brief
 from esr.records.base import FORMAT_VERSION
@@ -194,6 +194,16 @@ class RunDir:
         write_json(self.environment_file, {**first, "resumed": resumed})
         return inexact(first, now)
 
+    def in_use(self) -> bool:
+        """Whether a process works on this run now."""
+        if not (self.path / LOCK).exists():
+            return False
+        try:
+            with FileLock(self.path / LOCK).acquire(timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second process out of this directory."""
@@ -338,11 +348,3 @@ def open_run(path: str | Path) -> RunDir:
     if not run.exists():
         raise UserError(f"{path} is not a run directory (it has no config.json).")
     return run
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -10,11 +10,12 @@ from pydantic import Field
 
 from esr import configfile
 from esr.config import Config, LocalPath, Section, Seed
+from esr.configfile import flatten
 from esr.errors import UserError
 from esr.foreign import brief
 from esr.records.study import Role
 from esr.runs.places import study_directory
-from esr.runs.rundir import FREE_TO_CHANGE, RunDir, flatten
+from esr.runs.rundir import FREE_TO_CHANGE, RunDir
 
 LONGEST_NAME = 100
 """Bytes of an arm's name, which begins the names of its runs' directories."""

@@ -1,6 +1,7 @@
 """The record of a study from its run directories: pooled accuracies, paired differences, marks by stated rules, costs."""
 
 from esr import intervals
+from esr.configfile import flatten
 from esr.errors import UserError
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation, Sample, grades
@@ -8,7 +9,7 @@ from esr.records.steps import BEFORE, step_name
 from esr.records.study import NOT_RUN, Arm, ArmSeed, Study
 from esr.runs.environment import Machine, environment
 from esr.runs.history import curve, training_evaluations
-from esr.runs.rundir import RunDir, flatten
+from esr.runs.rundir import RunDir
 from esr.study import work
 from esr.study.plan import Plan, PlannedRun
 

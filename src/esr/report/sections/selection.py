@@ -2,6 +2,7 @@
 
 from markupsafe import Markup
 
+from esr.configfile import flatten
 from esr.records.study import Arm, Study
 from esr.report import charts
 from esr.report.contests import selection_of, selections, stops_early
@@ -10,7 +11,6 @@ from esr.report.format import datum, estimate, pct, round_pct, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Found
-from esr.runs.rundir import flatten
 
 PUBLISHED = {
     "first": (0.456, 0.6585), "top_teacher_entropy": (0.505, 0.6330), "top_student_entropy": (0.670, 0.6270),

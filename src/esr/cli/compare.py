@@ -1,0 +1,60 @@
+"""`esr compare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from esr.cli import show
+from esr.records.base import as_text
+from esr.records.comparison import Comparison
+from esr.runs.comparing import compare as compare_runs
+from esr.runs.rundir import open_run
+
+
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories; the first is the reference.", show_default=False)
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare finished runs: accuracy after the last step, and differences paired by problem.
+
+    Example: `esr compare runs/smollm2-full runs/smollm2`
+    """
+    found = compare_runs([open_run(path) for path in runs])
+    if json:
+        show.emit(found.model_dump())
+    else:
+        comparison_table(found)
+
+
+def comparison_table(found: Comparison) -> None:
+    """One row a run, then what the pairing rests on."""
+    first = found.runs[0]
+    table = Table(
+        title=f"{found.task}: avg@{found.samples}, percent [95% interval by problem]; differences from {first.run}",
+        title_justify="left",
+    )
+    for name in ("run", "accuracy", "difference, paired", "problems paired", "what differs"):
+        table.add_column(name, overflow="fold")
+    for row in found.runs:
+        paired = "" if row is first else str(row.common)
+        table.add_row(row.run, as_text(row.avg), as_text(row.difference, sign=True) if row is not first else "", paired,
+                      ", ".join(row.differs))  # fmt: skip
+    show.out.print(table)
+    for row in found.runs[1:]:
+        if row.left_out:
+            show.out.print(
+                f"{row.run}: {row.left_out} problems that only one of the two graded are left out.", soft_wrap=True
+            )
+        if not row.same_numbers:
+            show.out.print(
+                f"{row.run}: sampled with other random numbers (another run.seed); paired by problem alone, so the interval is wider.",
+                soft_wrap=True,
+            )
+    show.out.print(
+        "One training seed each: intervals cover the problems, not what another seed would give; `esr study` covers both.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,69 @@
+"""The paired difference of runs that exist, and the conditions under which it means something. No torch here."""
+
+from collections.abc import Sequence
+
+from esr import intervals
+from esr.configfile import flatten
+from esr.errors import UserError
+from esr.records.comparison import ComparedRun, Comparison
+from esr.records.evaluation import Evaluation, comparable, grades
+from esr.runs.rundir import RunDir
+
+PLACES = ("run.dir", "run.device", "run.trackers", "run.threads")
+"""Keys that say where a run is, not what it does."""
+
+
+def compare(runs: Sequence[RunDir]) -> Comparison:
+    """Each run's evaluation after its last step against the first run's.
+
+    Raises `UserError` if a run is not finished or was not evaluated, or was evaluated in another way than the first.
+    """
+    paths = [run.path.resolve() for run in runs]
+    if len(set(paths)) < len(paths) or len(runs) < 2:
+        raise UserError("Name at least two different runs; the first is the one that the others are compared with.")
+    found = [_last(run) for run in runs]
+    first = found[0]
+    for run, evaluation in zip(runs, found, strict=True):
+        _require_comparable(runs[0], first, run, evaluation)
+    reference = grades(runs[0].responses(first.name))
+    rows = [_row(runs[0], first, reference, run, e) for run, e in zip(runs, found, strict=True)]
+    return Comparison(task=first.task, samples=first.samples, runs=rows)
+
+
+def _last(run: RunDir) -> Evaluation:
+    found = run.last(run.config())
+    if found is None:
+        raise UserError(f"{run.path} has no evaluation after its last step; finish it with `esr train {run.path}`.")
+    return found
+
+
+def _require_comparable(a: RunDir, first: Evaluation, b: RunDir, other: Evaluation) -> None:
+    if comparable(first, other) and first.samples == other.samples:
+        return
+    keys = sorted(
+        k for k in first.settings.keys() | other.settings.keys() if first.settings.get(k) != other.settings.get(k)
+    )
+    what = ", ".join(k for k in keys if k != "seed_sampling") or "the task"
+    raise UserError(
+        f"{a.path} and {b.path} were evaluated in different ways ({what}), so their accuracies cannot be compared; train one "
+        "of them again with the other's `eval` section."
+    )
+
+
+def _row(
+    reference: RunDir, first: Evaluation, graded: dict[str, list[float]], run: RunDir, evaluation: Evaluation
+) -> ComparedRun:
+    ours = grades(run.responses(evaluation.name))
+    common = ours.keys() & graded.keys()
+    if not common:
+        raise UserError(
+            f"{reference.path} and {run.path} have no evaluation problem in common, so nothing can be paired."
+        )
+    a, b = flatten(reference.config().model_dump()), flatten(run.config().model_dump())
+    return ComparedRun(
+        run=str(run.path), evaluation=evaluation.name, avg=evaluation.avg,
+        difference=intervals.paired_difference(ours, graded) if run is not reference else None,
+        common=len(common), left_out=len(ours.keys() ^ graded.keys()),
+        same_numbers=evaluation.settings.get("seed_sampling") == first.settings.get("seed_sampling"),
+        differs=[k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in PLACES],
+    )  # fmt: skip

@@ -21,7 +21,7 @@ Side = tuple[PreTrainedTokenizerBase, ModelConfig]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Prepared:
     """All that a run needs but the weights: made in seconds, so that mistakes show before the long work."""
 
     config: Config
@@ -35,7 +35,7 @@ class Plan:
     """Digests of the data and the local models, by key."""
 
 
-def prepare(config: Config) -> Plan:
+def prepare(config: Config) -> Prepared:
     """Check models, tokenizers and data. Raises `UserError` with one sentence if something does not fit."""
     trackers.check(config)
     pair = open_pair(config)
@@ -61,7 +61,7 @@ def prepare(config: Config) -> Plan:
     for line in (*describe_data(train, rendered, needed), *describe_adapter(config)):
         say(line)
     inputs = {**models(config), **data(config, train, problems)}
-    return Plan(config, pair, rendered, problems, tokenizers, inputs)
+    return Prepared(config, pair, rendered, problems, tokenizers, inputs)
 
 
 def require_room(config: Config, pairs: list[PromptPair], problems: list[Problem], sides: Sequence[Side]) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from esr import evaluate, interrupts, probe, prompts
-from esr import trackers as tracking
 from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
@@ -21,14 +20,14 @@ from esr.models.lm import LM, resolve_device
 from esr.models.load import load_student, load_teacher
 from esr.models.machine import machine, threads
 from esr.nonfinite import NotFinite
-from esr.prepare import Plan, prepare
+from esr.prepare import Prepared, prepare
 from esr.records.evaluation import Evaluated
 from esr.records.steps import step_name
 from esr.runs.files import check_room
 from esr.runs.resumption import check, forget_after
 from esr.runs.rundir import RunDir
 from esr.sampling.sampler import Sampler
-from esr.trackers import Log
+from esr.trackers import Log, trackers
 
 SAMPLES_KEPT = 2
 """Rollouts recorded in `rollouts.jsonl` at a recorded step."""
@@ -55,7 +54,7 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
             loop(plan, run, distiller, done, signals)
 
 
-def build(plan: Plan, device: torch.device) -> Distiller:
+def build(plan: Prepared, device: torch.device) -> Distiller:
     """Load both models and set up the optimiser."""
     config, pair = plan.config, plan.pair
     say(f"Loading {config.student.model} and {config.teacher.model} on {device}.")
@@ -95,11 +94,11 @@ def evaluation_due(config: Config, number: int) -> bool:
     return bool(number and config.eval and config.eval.every and number % config.eval.every == 0)
 
 
-def loop(plan: Plan, run: RunDir, distiller: Distiller, done: int, signals: Interrupts) -> None:
+def loop(plan: Prepared, run: RunDir, distiller: Distiller, done: int, signals: Interrupts) -> None:
     """Steps `done` to the end."""
     config, total, rows = plan.config, plan.config.optim.steps, run.metrics()
     horizon = horizon_of(config)
-    with tracking.trackers(config, run) as log, progress("Training", total, "step", done) as advance:
+    with trackers(config, run) as log, progress("Training", total, "step", done) as advance:
         while (part := config.optim.progress(rows)) < 1:
             index = len(rows)
             distiller.sampler = replace(distiller.sampler, max_new_tokens=horizon.at(index, rows))
@@ -146,7 +145,7 @@ def step_or_save(run: RunDir, distiller: Distiller, pairs: list[PromptPair], ind
     return report
 
 
-def batch_of(plan: Plan, index: int) -> list[PromptPair]:
+def batch_of(plan: Prepared, index: int) -> list[PromptPair]:
     """The prompts of step `index`: the data in a new order in each pass, as a function of seed and step alone."""
     size, count = plan.config.rollout.prompts_per_step, len(plan.prompts)
     picked = []
@@ -192,7 +191,7 @@ def record(run: RunDir, student: LM, report: StepReport, number: int, rollouts_e
     return row
 
 
-def evaluate_now(plan: Plan, run: RunDir, distiller: Distiller, number: int, signals: Interrupts) -> None:
+def evaluate_now(plan: Prepared, run: RunDir, distiller: Distiller, number: int, signals: Interrupts) -> None:
     """Evaluate the student after `number` steps (0: before), and the teacher once, unless that is done already.
 
     A signal ends it at once: finished batches are kept, and it goes on after them.

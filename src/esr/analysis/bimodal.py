@@ -25,7 +25,7 @@ CONTEXT = 160
 
 
 @dataclass(frozen=True)
-class Found:
+class Position:
     """One bimodal position."""
 
     reverse_kl: float
@@ -44,7 +44,7 @@ class Bimodal:
     tokenizer: PreTrainedTokenizerBase
     bimodal: int = 0
     positions: int = 0
-    largest: list[Found] = field(default_factory=list)
+    largest: list[Position] = field(default_factory=list)
 
     @property
     def share(self) -> float:
@@ -62,7 +62,7 @@ class Bimodal:
             at = where[i]
             p, tokens = teacher[at].topk(min(CANDIDATES, teacher.shape[-1]))
             self.largest.append(
-                Found(
+                Position(
                     max(float(kl[i]), 0.0),
                     int(response[at]),
                     int(position[at]),
@@ -97,13 +97,13 @@ def positions(
     return out
 
 
-def _candidates(bimodal: Bimodal, found: Found, student: Sequence[float]) -> list[Candidate]:
+def _candidates(bimodal: Bimodal, found: Position, student: Sequence[float]) -> list[Candidate]:
     names = [token_text(bimodal.tokenizer, token) for token in found.tokens]
     return [Candidate(token=n, student=s, teacher=t) for n, s, t in zip(names, student, found.teacher, strict=True)]
 
 
 def afterwards(
-    largest: Sequence[Found], responses: Sequence[Batch], after: LM, events: EventSpace
+    largest: Sequence[Position], responses: Sequence[Batch], after: LM, events: EventSpace
 ) -> dict[tuple[int, int], list[float]]:
     """The trained student's probabilities of the tokens found, by (response, position); other responses are not run."""
     wanted = {(f.response, f.position): torch.tensor(f.tokens) for f in largest}

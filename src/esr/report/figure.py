@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from esr.report.charts import Chart
-from esr.report.format import NONE, Source, datum
+from esr.report.format import NONE, Quoted, datum
 
 BY_PROBLEM = "95% interval clustered by problem"
 BY_RESPONSE = "95% interval by response"
@@ -39,7 +39,7 @@ class Table:
     """Whether the reader can fold it away."""
 
 
-def source_line(found: Source, pointer: str, unit: str, interval: str, more: str = "") -> Markup:
+def source_line(found: Quoted, pointer: str, unit: str, interval: str, more: str = "") -> Markup:
     """`Source: lab/analysis/decay.json · n = 120 problems · 95% interval ...`; `pointer` names n in the record."""
     n = datum(found, pointer, "count")
     return Markup("Source: {} · n = {} {}{} · {}").format(found.source, n, unit, more, interval)

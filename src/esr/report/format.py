@@ -18,8 +18,8 @@ from esr.runs.files import finite
 NONE = Markup('<span class="none">–</span>')
 
 
-class Source(Protocol):
-    """A record and the name of its file on the page (`esr.report.data.Found`)."""
+class Quoted(Protocol):
+    """A record and the name of its file on the page (`esr.report.sources.Found`)."""
 
     @property
     def record(self) -> Any: ...
@@ -122,12 +122,12 @@ def step_into(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def where(found: Source, pointer: str) -> str:
+def where(found: Quoted, pointer: str) -> str:
     """The value of `data-source`."""
     return f"{found.source}#{pointer}"
 
 
-def datum(found: Source, pointer: str, form: str = "pct", bare: bool = False) -> Markup:
+def datum(found: Quoted, pointer: str, form: str = "pct", bare: bool = False) -> Markup:
     """A number of a record, marked with its source; a dash where it is None. `bare` leaves out the percent sign."""
     value = lookup(found.record, pointer)
     if value is None:
@@ -137,7 +137,7 @@ def datum(found: Source, pointer: str, form: str = "pct", bare: bool = False) ->
     return Markup('<data value="{}" data-source="{}">{}</data>').format(repr(value), where(found, pointer), text)
 
 
-def estimate(found: Source, pointer: str, form: str = "pct", unit: str = "") -> Markup:
+def estimate(found: Quoted, pointer: str, form: str = "pct", unit: str = "") -> Markup:
     """An `Estimate` of a record: `52.1% [48.0, 56.2]`, with `unit` behind the value; a dash where it is None."""
     if lookup(found.record, pointer) is None:
         return NONE
@@ -146,7 +146,7 @@ def estimate(found: Source, pointer: str, form: str = "pct", unit: str = "") -> 
     return Markup('<span class="est">{}{} <span class="ci">[{}, {}]</span></span>').format(value, unit, low, high)
 
 
-def ratio(found: Source, numerator: str, other: Source, denominator: str, form: str = "times") -> Markup:
+def ratio(found: Quoted, numerator: str, other: Quoted, denominator: str, form: str = "times") -> Markup:
     """One number of a record over another, marked with both sources (`data-ratio`)."""
     above, below = lookup(found.record, numerator), lookup(other.record, denominator)
     if above is None or not below:
@@ -156,7 +156,7 @@ def ratio(found: Source, numerator: str, other: Source, denominator: str, form: 
     )
 
 
-def mean_of(found: Source, key: str, form: str = "seconds") -> Markup:
+def mean_of(found: Quoted, key: str, form: str = "seconds") -> Markup:
     """The mean of one key over the rows of a `.jsonl` file, marked with the file and the key (`data-mean`)."""
     values = [row[key] for row in found.record if isinstance(row.get(key), int | float)]
     if not values:
@@ -167,7 +167,7 @@ def mean_of(found: Source, key: str, form: str = "seconds") -> Markup:
     )
 
 
-def ratio_of_means(found: Source, other: Source, key: str) -> Markup:
+def ratio_of_means(found: Quoted, other: Quoted, key: str) -> Markup:
     """The mean of one key over the rows of a `.jsonl` file over that of another (`data-ratio-of-means`)."""
     means = [[row[key] for row in f.record if isinstance(row.get(key), int | float)] for f in (found, other)]
     if not all(means) or not sum(means[1]):
@@ -179,7 +179,7 @@ def ratio_of_means(found: Source, other: Source, key: str) -> Markup:
     )
 
 
-def sum_until(found: Source, key: str, step: int, form: str = "seconds") -> Markup:
+def sum_until(found: Quoted, key: str, step: int, form: str = "seconds") -> Markup:
     """The sum of one key over the rows of a `.jsonl` file up to a step, marked with the file and the key (`data-sum`)."""
     value = total(found.record, key, step)
     return Markup('<data value="{}" data-sum="{} {}">{}</data>').format(

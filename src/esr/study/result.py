@@ -13,7 +13,7 @@ from esr.runs.rundir import RunDir
 from esr.study import work
 from esr.study.plan import Plan, PlannedRun
 
-Grades = dict[str, float]
+Means = dict[str, float]
 """Mean grade by problem."""
 LOST = 0.05
 """Accuracy that a run must have lost since its own best evaluation to count as collapsed."""
@@ -59,12 +59,12 @@ def final(directory: RunDir) -> Evaluation:
     return found
 
 
-def means(samples: list[Sample]) -> Grades:
+def means(samples: list[Sample]) -> Means:
     """Mean grade of each problem."""
     return {key: sum(values) / len(values) for key, values in grades(samples).items()}
 
 
-def graded(plan: Plan, name: str, who: str = "last") -> dict[int, Grades]:
+def graded(plan: Plan, name: str, who: str = "last") -> dict[int, Means]:
     """Grades by seed of an arm's finished runs: after its last step, or of `BEFORE` or `teacher` as evaluated there."""
     out = {}
     for run in plan.of(name):
@@ -75,14 +75,14 @@ def graded(plan: Plan, name: str, who: str = "last") -> dict[int, Grades]:
     return {seed: found for seed, found in out.items() if found}
 
 
-def difference(a: dict[int, Grades], b: dict[int, Grades]) -> Estimate | None:
+def difference(a: dict[int, Means], b: dict[int, Means]) -> Estimate | None:
     """a minus b, paired by problem and training seed; None without a problem that both graded."""
     gaps = [{k: a[s][k] - b[s][k] for k in a[s] if k in b[s]} for s in a if s in b]
     gaps = [gap for gap in gaps if gap]
     return intervals.pooled(gaps) if gaps else None
 
 
-def accuracy(by_seed: dict[int, Grades]) -> Estimate | None:
+def accuracy(by_seed: dict[int, Means]) -> Estimate | None:
     """Pooled accuracy, its interval kept within [0, 1]."""
     if not by_seed:
         return None

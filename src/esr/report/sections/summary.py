@@ -1,6 +1,6 @@
 """The verdict, the pair, and the four numbers that it rests on."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -20,29 +20,37 @@ RULES = (
     "The early-stopped arm is named before looking at results; the step is the last one. Nothing is picked by its score.",
 )
 
-Row = tuple[str, str, Any, Estimate | None, str]
-"""Name, colour, cell, estimate, source."""
+
+class Standing(NamedTuple):
+    """One accuracy of the first screen: in a table, and on a common axis."""
+
+    name: str
+    colour: str
+    cell: Any
+    """The text in the table."""
+    value: Estimate | None
+    source: str
 
 
 def view(data: Data) -> Section:
     """From the first study that compares lengths, or else from the first run."""
     matches = contests(data)
     context = _of_study(matches[0]) if matches else _of_run(data) if data.runs else _of_arms(data)
-    context["numbers"] = [(name, colour, cell) for name, colour, cell, _, _ in context["rows"]]
+    context["numbers"] = [(name, colour, cell) for name, colour, cell, *_ in context["rows"]]
     context["strip"] = strip(context["rows"])
     context["others"] = [_other(match) for match in matches[1:]]
     return Section("summary", "Summary", "summary.html", {**context, "rules": RULES, "advice": advice(data)})
 
 
-def strip(rows: list[Row]) -> charts.Chart | None:
+def strip(rows: list[Standing]) -> charts.Chart | None:
     """The same numbers on one axis."""
-    known = [(name, colour, e, source) for name, colour, _, e, source in rows if e is not None and name != "change"]
+    known = [(row, row.value) for row in rows if row.value is not None and row.name != "change"]
     if len(known) < 2:
         return None
-    low, high = span([v for _, _, e, _ in known for v in (e.low, e.high)], 0, 1)
+    low, high = span([v for _, e in known for v in (e.low, e.high)], 0, 1)
     marks = [
-        (name, colour, charts.Point(0, e.value, e.low, e.high, f"{name}: {spoken(e)}", source), None)
-        for name, colour, e, source in known
+        (row.name, row.colour, charts.Point(0, e.value, e.low, e.high, f"{row.name}: {spoken(e)}", row.source), None)
+        for row, e in known
     ]
     return charts.strip("Accuracy with 95% intervals", marks, Axis("", low, high, round_pct))
 
@@ -52,8 +60,8 @@ def _of_study(match: Contest) -> dict[str, Any]:
     where_to = {"early": f"/arms/{match.early}", "full": f"/arms/{match.full}"}
     longest = match.longest
 
-    def row(name: str, colour: str, pointer: str, value: Estimate | None) -> Row:
-        return name, colour, estimate(study, pointer), value, where(study, f"{pointer}/value")
+    def row(name: str, colour: str, pointer: str, value: Estimate | None) -> Standing:
+        return Standing(name, colour, estimate(study, pointer), value, where(study, f"{pointer}/value"))
 
     rows = [
         row("untrained student", "c6", f"{where_to['early']}/before", early.before),
@@ -163,7 +171,9 @@ def _of_run(data: Data) -> dict[str, Any]:
     if rival:
         rows.append(_row(rival[1], "after", f"trained, N = {rival[1].config.rollout.max_new_tokens}", "c2"))
     elif change is not None:
-        rows.append(("change", "c1", derived(change.value, "points", change.rule, unit=" points"), change.value, ""))
+        rows.append(
+            Standing("change", "c1", derived(change.value, "points", change.rule, unit=" points"), change.value, "")
+        )
     rows.append(_row(run, "teacher", "teacher", "c3"))
     costs = (
         [
@@ -195,11 +205,11 @@ def _of_run(data: Data) -> dict[str, Any]:
     }
 
 
-def _row(run: Run, model: str, name: str, colour: str) -> Row | None:
+def _row(run: Run, model: str, name: str, colour: str) -> Standing | None:
     found = run.evaluation(model)
     if found is None or found.record.avg is None:
         return None
-    return name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value")
+    return Standing(name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value"))
 
 
 def _rival_verdict(run: Run, other: Run, pair: Comparison, change: Comparison | None) -> Markup:
@@ -233,8 +243,10 @@ def _run_verdict(run: Run, change: Comparison | None) -> Markup:
 def _of_arms(data: Data) -> dict[str, Any]:
     """A study that does not compare lengths: its arms, without a verdict on N."""
     study = data.studies[0]
-    rows: list[Row] = [
-        (arm.name, f"c{1 + i % 6}", estimate(study, f"/arms/{i}/avg"), arm.avg, where(study, f"/arms/{i}/avg/value"))
+    rows: list[Standing] = [
+        Standing(
+            arm.name, f"c{1 + i % 6}", estimate(study, f"/arms/{i}/avg"), arm.avg, where(study, f"/arms/{i}/avg/value")
+        )
         for i, arm in enumerate(study.record.arms)
     ]
     facts = [("question", study.record.question), ("task", study.record.task)]

@@ -80,3 +80,10 @@ def test_several_mistakes_are_named_together(tmp_path):
     file.write_text("student: {modle: a/b}\nteacher: {model: c/d}\ndata: {source: x}\noptim: {steps: 0}\n")
     with pytest.raises(UserError, match=r"student\.model is missing; .*student\.modle.*optim\.steps is 0"):
         load(file)
+
+
+def test_n_in_words_says_when_it_changes():
+    from esr.config import HorizonConfig, RolloutConfig
+
+    assert RolloutConfig().stops_at == "100"
+    assert RolloutConfig(max_new_tokens=640, horizon=HorizonConfig(policy="linear")).stops_at == "25 to 640 (linear)"

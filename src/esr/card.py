@@ -70,7 +70,7 @@ def recipe(config: Config) -> list[tuple[str, Any]]:
     tuned = f"LoRA r={lora.r}, alpha={lora.alpha:g}" if config.student.train == "lora" else "all weights"
     return [
         ("prompts", config.data.source),
-        ("early-stop length N", rollout.max_new_tokens),
+        ("early-stop length N", rollout.stops_at),
         ("steps", optim.steps),
         ("responses per step", f"{rollout.prompts_per_step} prompts x {rollout.samples_per_prompt}"),
         ("sampling", f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}"),

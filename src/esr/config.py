@@ -154,6 +154,12 @@ class RolloutConfig(Section):
     top_k: int = Field(0, ge=0)
     """Keep only the k most probable tokens; 0 keeps all."""
 
+    @property
+    def stops_at(self) -> str:
+        """N in words: `100`, or `25 to 640 (linear)` where the horizon changes from step to step."""
+        h = self.horizon
+        return str(self.max_new_tokens) if h.policy == "fixed" else f"{h.start} to {self.max_new_tokens} ({h.policy})"
+
 
 SelectionKind = Literal[
     "all", "first", "last", "random", "top_kl", "top_student_entropy", "top_teacher_entropy",

@@ -156,7 +156,7 @@ def _logs(runs: list[Run]) -> Figure:
         parts = [
             (phase, PHASES[phase], v, f"{run.label}, {phase}: {seconds(v)} a step", "") for phase, v in means.items()
         ]
-        stacked.append(charts.Bar(f"N = {run.config.rollout.max_new_tokens}, {run.label}", parts))
+        stacked.append(charts.Bar(f"N = {run.config.rollout.stops_at}, {run.label}", parts))
     longest = max((sum(part[2] for part in bar.parts) for bar in stacked), default=0.0)
     chart = charts.bars("Seconds a step by phase", stacked, Axis("seconds a step", 0, longest or 1.0))
     source = Markup("Source: metrics.jsonl of each run · n = {} steps · means, without intervals").format(

@@ -186,7 +186,7 @@ def _evaluations(run: Run, evaluations: list[Found]) -> Table:
         if isinstance(cap, int)
         else "",
     )
-    return Table(*without_empty(columns, rows), f"Run {run.label}, N = {run.config.rollout.max_new_tokens}", (note,))
+    return Table(*without_empty(columns, rows), f"Run {run.label}, N = {run.config.rollout.stops_at}", (note,))
 
 
 def _lengths(found: Found) -> Table:

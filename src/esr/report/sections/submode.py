@@ -171,7 +171,7 @@ def _run(run: Run, found: Found, number: int) -> dict[str, Any]:
 
 def _row(run: Run, found: Found, i: int) -> tuple[Any, ...]:
     at = f"/rows/{i}"
-    names = {"before": "student, before", "after": f"{run.label}, after (N = {run.config.rollout.max_new_tokens})"}
+    names = {"before": "student, before", "after": f"{run.label}, after (N = {run.config.rollout.stops_at})"}
     model = found.record.rows[i].model
     shares = (estimate(found, f"{at}/{key}") for key in ("top1", "rank_1", "rank_2_5", "rank_beyond"))
     return (names.get(model, model), *shares, datum(found, f"{at}/positions", "count"))

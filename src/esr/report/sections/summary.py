@@ -166,10 +166,10 @@ def _gain(shown: Markup, gain: Estimate | None) -> Markup:
 def _of_run(data: Data) -> dict[str, Any]:
     """The first run, beside the run with longer rollouts if there is one to compare it with."""
     run, rival, change = data.runs[0], rivals(data), gained(data.runs[0])
-    config, n = run.config, run.config.rollout.max_new_tokens
+    config, n = run.config, run.config.rollout.stops_at
     rows = [_row(run, "before", "untrained student", "c6"), _row(run, "after", f"trained, N = {n}", "c1")]
     if rival:
-        rows.append(_row(rival[1], "after", f"trained, N = {rival[1].config.rollout.max_new_tokens}", "c2"))
+        rows.append(_row(rival[1], "after", f"trained, N = {rival[1].config.rollout.stops_at}", "c2"))
     elif change is not None:
         rows.append(
             Standing("change", "c1", derived(change.value, "points", change.rule, unit=" points"), change.value, "")
@@ -187,7 +187,7 @@ def _of_run(data: Data) -> dict[str, Any]:
         if rival
         else []
     )
-    versus = f"N = {rival[1].config.rollout.max_new_tokens}" if rival else ""
+    versus = f"N = {rival[1].config.rollout.stops_at}" if rival else ""
     said = _rival_verdict(*rival, change) if rival else _run_verdict(run, change)
     return {
         "verdict": said,
@@ -224,7 +224,7 @@ def _rival_verdict(run: Run, other: Run, pair: Comparison, change: Comparison | 
 
 
 def _run_verdict(run: Run, change: Comparison | None) -> Markup:
-    n = run.config.rollout.max_new_tokens
+    n = run.config.rollout.stops_at
     if not run.complete and change is None:
         return Markup("Training with <b>N = {}</b> is going on: {} of {} steps are done.").format(
             n, len(run.metrics), run.config.optim.steps

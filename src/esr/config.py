@@ -124,8 +124,7 @@ class HorizonConfig(Section):
     """Which N a step's rollouts stop at (docs/horizons.md); `rollout.max_new_tokens` is the largest."""
 
     policy: Literal["fixed", "linear", "staircase", "share", "overlap", "low_divergence", "random"] = "fixed"
-    """`fixed`: always `max_new_tokens`. `linear`, `staircase`: growing. `share`, `overlap`, `low_divergence`: by what earlier
-    steps measured. `random`: the control for `linear`."""
+    """`linear`, `staircase`: growing. `share`, `overlap`, `low_divergence`: by earlier steps. `random`: `linear`'s control."""
     start: int = Field(25, ge=1)
     """Smallest N, in tokens; the first one of those that grow."""
     grow: int = Field(25, ge=1)
@@ -338,11 +337,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _horizon_fits(self) -> Self:
         """A horizon that changes starts below its end."""
-        horizon, cap = self.rollout.horizon, self.rollout.max_new_tokens
-        if horizon.policy != "fixed" and horizon.start > cap:
-            raise ValueError(
-                f"rollout.horizon.start is {horizon.start}, above rollout.max_new_tokens ({cap}), the largest N; lower it"
-            )
+        h, cap = self.rollout.horizon, self.rollout.max_new_tokens
+        if h.policy != "fixed" and h.start > cap:
+            raise ValueError(f"rollout.horizon.start is {h.start}, above rollout.max_new_tokens ({cap}), the largest N")
         return self
 
     @property

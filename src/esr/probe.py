@@ -58,7 +58,9 @@ def check(lm: LM) -> None:
             require_same(own, path(lm), lm.config.model, f"{name} differs from the model's own forward")
     except APART as error:
         raise _inseparable(lm.config.model, error) from None
-    except (ValueError, NotImplementedError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(f"{lm.config.model}: its architecture cannot be run from a cache ({reason}).") from None
     finally:

@@ -80,8 +80,9 @@ def test_adapters_that_add_to_the_prompt_are_refused(kind, tmp_path):
         load_model(ModelConfig(model=str(tmp_path / "m"), adapter=str(tmp_path / "a")), torch.device("cpu"), (2,))
 
 
-def test_a_model_that_computes_padded_rows_wrongly_is_refused():
-    lm = LM(tiny_model("recurrent_gemma"), make_tokenizer(), ModelConfig(model="recurrent"), (2,))
+@pytest.mark.parametrize("model_type", ["recurrent_gemma", "mamba", "rwkv", "openai-gpt"])
+def test_a_model_that_cannot_be_decoded_in_padded_rows_is_refused(model_type):
+    lm = LM(tiny_model(model_type), make_tokenizer(), ModelConfig(model="x"), (2,))
     with pytest.raises(UserError, match="cannot be run from a cache|decoding differs"):
         probe.check(lm)
 

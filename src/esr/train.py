@@ -35,7 +35,12 @@ SAMPLES_KEPT = 2
 
 def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     """Train to the last step, resuming what is there. Raises `UserError`, or `RunStopped` when interrupted."""
-    plan = prepare(config)
+    carry_out(prepare(config), run, fresh)
+
+
+def carry_out(plan: Plan, run: RunDir, fresh: bool = False) -> None:
+    """`train`, for a run that is prepared."""
+    config = plan.config
     device = resolve_device(config.run.device)
     with run.locked(), threads(config.run.threads or (None if fresh else run.threads())):
         run.open_or_create(config, machine(device), fresh, plan.inputs)

@@ -118,6 +118,21 @@ class Subject:
         problems = self._unseen(tasks.load(settings, "eval", need_answer=True))
         return problems[:count], tasks.describe(settings), settings
 
+    def apart(self, count: int) -> tuple[list[Problem], bool]:
+        """`count` problems with answers that neither training nor the evaluation has, and whether there are such.
+
+        Only a generated task has them, from another seed; otherwise they are the evaluation's own.
+        """
+        final, _, how = self.graded(count)
+        if ":" in how.source:
+            seed = (how.seed + 1) % 2**32
+            other = how.model_copy(update={"seed": seed, "size": 2 * count + how.size, "limit": None})
+            fresh = self._unseen(tasks.load(other, "eval", need_answer=True))
+            fresh, _ = tasks.disjoint(tasks.load(how, "eval", need_answer=True), fresh)
+            if len(fresh) >= count:
+                return fresh[:count], True
+        return final, False
+
     def evaluation(self) -> EvalConfig:
         """The `eval` section. Raises `UserError` if there is none."""
         if self.config.eval is None:
@@ -131,20 +146,24 @@ class Subject:
 
 
 def open_subject(
-    target: str | Path, teacher: str | None = None, task: str | None = None, step: int | None = None
+    target: str | Path,
+    teacher: str | None = None,
+    task: str | None = None,
+    step: int | None = None,
+    overrides: Sequence[str] = (),
 ) -> Subject:
     """What an analysis is about; no models are loaded yet.
 
-    `target` is a run directory or a config file; or, with `teacher` given, a student's model reference, and `task` the
-    source of its problems. `step` None is a run's last checkpoint. Records about a pair that was not trained go to a
-    directory of their own.
+    `target` is a run directory or a config file, which `overrides` may change; or, with `teacher` given, a student's model
+    reference, and `task` the source of its problems. `step` None is a run's last checkpoint. Records about a pair that was
+    not trained go to a directory of their own.
     """
     path = Path(target)
     if teacher is not None:
         config = pair_config(str(target), teacher, task)
         path = pair_directory(str(target), teacher)
     elif path.is_file():
-        config = from_file(configfile.load(path, []), path)
+        config = from_file(configfile.load(path, overrides), path)
         path = untrained_directory(config, path)
     else:
         config = require_trust(open_run(path).config(), path)

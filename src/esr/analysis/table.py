@@ -7,7 +7,7 @@ from pathlib import Path
 
 from esr.analysis.subject import Need, Subject
 from esr.errors import UserError
-from esr.records import decay, efficiency, lengths, prefix_swap, profile, rollouts, selection, submode
+from esr.records import decay, efficiency, fit, lengths, prefix_swap, profile, rollouts, selection, submode
 from esr.records.finding import Finding
 from esr.records.settings import Settings
 from esr.runs import parts
@@ -45,6 +45,10 @@ class Analysis:
 ANALYSES: dict[str, Analysis] = {
     row.name: row
     for row in (
+        Analysis(
+            "fit", "Does ESR fit this pair, at which N, and what is out of its reach? Before any training (`esr check`).",
+            fit.FitSettings, fit.Fit, "fit", "examples/lab.yaml", needs=("eval",),
+        ),
         Analysis(
             "decay", "Accuracy when the teacher continues the student's first k tokens, and the N that follows.",
             decay.DecaySettings, decay.Decay, "decay", "runs/smollm2 --lengths 25,50,100 --problems 100", needs=("eval",),

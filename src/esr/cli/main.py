@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from esr import __version__, interrupts
-from esr.cli import analyze, compare, config, demo, eval, export, lab, report, study, train, watch
+from esr.cli import analyze, check, compare, config, demo, eval, export, lab, report, study, train, watch
 from esr.cli.failures import sentence
 from esr.console import say
 from esr.errors import RunStopped, UserError
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="On-policy distillation with Early Stopping Rollout (ESR, arXiv:2605.27028).",
 )
+app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("compare")(compare.compare)
@@ -62,7 +63,7 @@ def help_of(
 def run(arguments: list[str] | None = None) -> int:
     """Run a command line; returns the exit code.
 
-    0 well, 1 stopped before the end, 2 the user's mistake, 130 interrupted.
+    0 well, 1 stopped before the end, 2 the user's mistake, 130 interrupted; `esr check` has 3 and 4 too.
     """
     os.environ.setdefault(
         "PYTORCH_ALLOC_CONF", "expandable_segments:True"

@@ -6,10 +6,13 @@ from typing import Annotated
 import typer
 
 from esr.cli import show
+from esr.cli.check import recorded
 from esr.config import Config
 from esr.configfile import load
-from esr.console import loading
+from esr.console import loading, say
 from esr.errors import UserError
+from esr.foreign import brief
+from esr.records.fit import Fit
 from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir, open_run
 from esr.runs.trust import from_file
@@ -23,6 +26,9 @@ def train(
     start: Annotated[
         Path | None, typer.Option("--from", help="Begin with the adapter that this run trained.", show_default=False)
     ] = None,
+    n: Annotated[
+        str | None, typer.Option("--n", help="`auto`: the N that `esr check` recommends; it runs first if it has not.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run aside and start anew.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -32,7 +38,12 @@ def train(
     """
     if config.is_dir():
         config = open_run(config).config_file
-    settings = from_file(load(config, overrides or []), config)
+    changes = list(overrides or [])
+    found = None if n is None else recommended(n, config, changes)
+    if found:
+        changes.append(f"rollout.max_new_tokens={found.verdict.n}")
+        say(f"N = {found.verdict.n}, as the check recommends.")
+    settings = from_file(load(config, changes), config)
     if start is not None:
         settings = begun_from(settings, open_run(start))
     run = RunDir(run_directory(settings, config))
@@ -41,6 +52,8 @@ def train(
     from esr.train import train as train_run
 
     train_run(settings, run, fresh)
+    if found:
+        run.save_analysis("fit", found)
     show.run_summary(run, as_json=json)
 
 
@@ -59,3 +72,14 @@ def begun_from(settings: Config, trained: RunDir) -> Config:
             f"--from {trained.path} is an adapter on {base}: set student.model={base} and student.train=lora."
         )
     return settings.model_copy(update={"student": settings.student.model_copy(update={"adapter": str(adapter)})})
+
+
+def recommended(n: str, config: Path, overrides: list[str]) -> Fit:
+    """The check's record. Raises `UserError` if it recommends no N."""
+    if n != "auto":
+        raise UserError(f"--n {brief(n)}: give auto, or set the number with rollout.max_new_tokens=NUMBER.")
+    found = recorded(config, overrides)
+    if found.verdict.n is None:
+        why = f"{found.verdict.answer}: {found.verdict.reasons[0].rstrip('.')}"
+        raise UserError(f"The check recommends no N ({why}); set rollout.max_new_tokens yourself.")
+    return found

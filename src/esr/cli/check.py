@@ -1,0 +1,73 @@
+"""`esr check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from esr.analysis import analyze, open_subject
+from esr.cli import show
+from esr.cli.analyze.fit import display
+from esr.configfile import load
+from esr.console import say
+from esr.records.fit import Answer, Fit, FitSettings
+from esr.runs.files import read_record
+from esr.runs.trust import from_file
+
+EXIT: dict[Answer, int] = {"fits": 0, "does not fit": 3, "cannot tell": 4}
+
+
+def check(
+    config: Annotated[Path, typer.Argument(help="YAML file (or a run's config.json).", show_default=False)],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value.")] = None,
+    static: Annotated[bool, typer.Option("--static", help="Only what is known without weights, in seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer problems, steps and lengths.")] = False,
+    pilot: Annotated[int | None, typer.Option(min=0, help="Steps of each pilot. [default: 20; quick: 10]")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Minutes: while they last and the answer is open, more problems are measured.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Does ESR fit this pair, which N, what will it bring, what does it cost? Before any training.
+
+    Exit code 0: it fits; 3: it does not; 4: cannot tell (2 is a mistake in what was given). The same command goes on after an
+    interruption.
+
+    Example: `esr check examples/lab.yaml --quick`
+    """
+    if static:
+        from esr.prepare import prepare
+
+        prepare(from_file(load(config, overrides or []), config))
+        return
+    given = {"pilot": pilot, "budget": budget}
+    settings = FitSettings.of({k: v for k, v in given.items() if v is not None}, quick)
+    record = measure(config, overrides or [], settings)
+    if json:
+        show.emit(record.model_dump())
+    else:
+        display(record)
+    raise typer.Exit(EXIT[record.verdict.answer])
+
+
+def measure(config: Path, overrides: list[str], settings: FitSettings) -> Fit:
+    """The check of a config file, made now."""
+    subject = open_subject(config, overrides=overrides)
+    record = analyze(subject, "fit", settings)
+    assert isinstance(record, Fit)
+    say(f"Record: {subject.record_file('fit', settings)}")
+    return record
+
+
+def recorded(config: Path, overrides: list[str]) -> Fit:
+    """The check of a config file that is there and holds for this configuration, or else one made now."""
+    from esr.analysis.fit.measure import trained_with
+
+    subject = open_subject(config, overrides=overrides)
+    file = subject.record_file("fit", FitSettings())
+    if file.exists():
+        record = read_record(file, Fit)
+        if record.settings["config"] == trained_with(subject.config):
+            return record
+        say(f"{file} is of another configuration; checking anew.")
+    return measure(config, overrides, FitSettings())

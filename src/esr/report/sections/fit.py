@@ -1,0 +1,105 @@
+"""Does it fit? The check before training: one picture of the gap and of what N reaches."""
+
+from typing import Any
+
+from markupsafe import Markup
+
+from esr.report import charts
+from esr.report.figure import BY_PROBLEM, Figure, Table, source_line
+from esr.report.format import datum, estimate, points, round_pct, spoken, where
+from esr.report.scales import Axis
+from esr.report.section import Section
+from esr.report.sources import Data, Found, Run
+
+TITLE = "Does it fit?"
+
+
+def view(data: Data) -> Section:
+    """One part for each run or pair that was checked."""
+    checks = [_check(run, found) for run, found in data.all("fit")]
+    if not checks:
+        why = "Whether ESR fits this pair was not checked before training."
+        return Section("fit", TITLE, missing=why, commands=(data.command("fit"),))
+    return Section("fit", TITLE, "fit.html", {"checks": checks})
+
+
+def _check(run: Run, found: Found) -> dict[str, Any]:
+    verdict = found.record.verdict
+    return {
+        "label": run.label,
+        "answer": verdict.answer,
+        "reasons": verdict.reasons,
+        "better": verdict.better,
+        "n": datum(found, "/verdict/n", "count") if verdict.n else None,
+        "expected": estimate(found, "/verdict/expected"),
+        "gap": estimate(found, "/gap", "points"),
+        "student": estimate(found, "/student"),
+        "teacher": estimate(found, "/teacher"),
+        "faster": datum(found, "/verdict/faster", "times"),
+        "smaller": datum(found, "/verdict/smaller", "times"),
+        "figure": _figure(found) if found.record.pilots else None,
+        "probe": _probe(found),
+    }
+
+
+def _figure(found: Found) -> Figure:
+    """A bar for each N from nothing to the teacher: the student, what the pilot gained, what lies within N and after it."""
+    pilots = found.record.pilots
+    rows = [charts.Bar(f"N = {p.n}", _parts(found, i)) for i, p in enumerate(pilots)]
+    longest = max(sum(part[2] for part in row.parts) for row in rows)
+    chart = charts.bars(
+        "The teacher's accuracy, split into the student's, the pilot's gain, and what is left within N and after it",
+        rows,
+        Axis("accuracy", 0, max(longest, 0.01), round_pct),
+    )
+    table = [_row(found, f"/pilots/{i}") for i in range(len(pilots))]
+    columns = ("", "pilot reached", "gain, points", "expected", "left within N", "left after N", "a step")
+    return Figure(
+        chart,
+        columns,
+        table,
+        source_line(found, "/problems", "problems", BY_PROBLEM),
+        "What the teacher has over the student: gained by the pilot, left within N, left after N. Negative parts are not drawn.",
+    )
+
+
+def _row(found: Found, at: str) -> tuple[Markup, ...]:
+    return (
+        Markup("N = {}").format(datum(found, f"{at}/n", "count")),
+        estimate(found, f"{at}/last"),
+        estimate(found, f"{at}/gain", "points"),
+        estimate(found, f"{at}/expected"),
+        estimate(found, f"{at}/within", "points"),
+        estimate(found, f"{at}/after", "points"),
+        datum(found, f"{at}/cost/seconds", "seconds"),
+    )
+
+
+def _parts(found: Found, i: int) -> list[tuple[str, str, float, str, str]]:
+    record, p, at = found.record, found.record.pilots[i], f"/pilots/{i}"
+    values = (
+        ("student", "c1", record.student, spoken(record.student), "/student/value"),
+        ("gained by the pilot", "c2", p.gain, points(p.gain.value), f"{at}/gain/value"),
+        ("left within N: more ESR steps", "c3", p.within, points(p.within.value), f"{at}/within/value"),
+        ("left after N: longer rollouts", "c4", p.after, points(p.after.value), f"{at}/after/value"),
+    )
+    return [
+        (name, colour, e.value, f"N = {p.n}, {name}: {said}", where(found, pointer))
+        for name, colour, e, said, pointer in values
+        if e.value > 0
+    ]
+
+
+def _probe(found: Found) -> Table:
+    rows = [
+        (
+            datum(found, f"/decay/{i}/k", "count"),
+            estimate(found, f"/decay/{i}/avg"),
+            estimate(found, f"/decay/{i}/gain", "points"),
+            estimate(found, f"/reach/{i}/avg"),
+            estimate(found, f"/reach/{i}/gain", "points"),
+        )
+        for i in range(len(found.record.decay))
+    ]
+    columns = ("k", "teacher after the student's k tokens", "change", "student after the teacher's k tokens", "change")
+    return Table(columns, rows, "The probe: nothing is trained")

@@ -38,7 +38,7 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     carry_out(prepare(config), run, fresh)
 
 
-def carry_out(plan: Plan, run: RunDir, fresh: bool = False) -> None:
+def carry_out(plan: Prepared, run: RunDir, fresh: bool = False) -> None:
     """`train`, for a run that is prepared."""
     config = plan.config
     device = resolve_device(config.run.device)

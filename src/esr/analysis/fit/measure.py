@@ -24,7 +24,7 @@ from esr.config import FULL_ROLLOUT_CAP, Config, EvalConfig
 from esr.console import progress, say
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
-from esr.prepare import Plan, prepare
+from esr.prepare import Prepared, prepare
 from esr.records.base import Estimate
 from esr.records.fit import Cost, Fit, FitSettings, Handover, Pilot
 from esr.records.problem import Problem
@@ -207,7 +207,7 @@ def folder(check: Check, name: str = "") -> RunDir:
     return RunDir(check.subject.directory.path / "pilots" / name)
 
 
-def train_pilots(check: Check, plan: Plan) -> Cost:
+def train_pilots(check: Check, plan: Prepared) -> Cost:
     """Train a pilot at each N, and for the cost a step or two of full rollouts, which are returned."""
     cap, steps = min(FULL_ROLLOUT_CAP, check.how.max_new_tokens), check.settings.pilot
     for n, length in [*((n, steps) for n in check.lengths), (cap, min(FULL_STEPS, steps))]:

@@ -70,7 +70,7 @@ def test_the_classes_of_large_vocabularies_take_seconds():
     def encode(texts):
         return [[i % 50_000] for i in range(len(texts))]
 
-    start = time.perf_counter()
+    start = time.process_time()
     ours, theirs = first_piece(small, large, (encode, encode))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(ours) == 50_001 and len(theirs) == 256_001 and set(ours) == set(theirs)

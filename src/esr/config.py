@@ -228,11 +228,12 @@ class OptimConfig(Section):
     """Decoupled weight decay."""
     clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
-    micro_batch_tokens: int = Field(4096, ge=1)
+    micro_batch_tokens: int | None = Field(None, ge=1)
     """Padded tokens (prompt and response) in one forward pass; a step is split accordingly. The gradient does not depend
-    on it. Halved when memory runs out."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    on it. Default: what the memory plan allows, at most 4096. Halved when memory runs out."""
+    gradient_checkpointing: bool | None = None
+    """Recompute activations in the backward pass: less memory, about a third more time. Default: where the memory plan
+    needs it."""
 
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What happens at a step whose loss or gradient is not finite, with other attention kernels too: the run stops with the

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from esr import evaluate, interrupts, probe, prompts
+from esr import evaluate, footprint, interrupts, probe, prompts
 from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
@@ -67,7 +67,8 @@ def build(plan: Prepared, device: torch.device) -> Distiller:
     teacher = load_teacher(config.teacher, student, device, pair.stops[1])
     for lm in (student, teacher):
         probe.check(lm)
-    if config.optim.gradient_checkpointing:
+    tokens, checkpointing = fit(plan, student, teacher)
+    if checkpointing:
         student.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore
     trained = [p for p in student.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.optim.weight_decay)
@@ -78,9 +79,20 @@ def build(plan: Prepared, device: torch.device) -> Distiller:
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
     events = pair.events(config.loss.merge_terminators).to(device)
     baseline = pair.baseline(config.loss, device)
-    return Distiller(
-        config, student, teacher, events, sampler, optimizer, config.optim.micro_batch_tokens, say, baseline
-    )
+    return Distiller(config, student, teacher, events, sampler, optimizer, tokens, say, baseline)
+
+
+def fit(plan: Prepared, student: LM, teacher: LM) -> tuple[int, bool]:
+    """Padded tokens of a micro-batch and whether to checkpoint, as configured or else as memory allows; says the plan."""
+    optim, rollout = plan.config.optim, plan.config.rollout
+    held = footprint.footprint(student, teacher)
+    free = footprint.available(student.device) + held.weights
+    prompt = max(max(len(p.student_ids), len(p.teacher_ids)) for p in plan.prompts)
+    row, rows = prompt + rollout.max_new_tokens, rollout.prompts_per_step * rollout.samples_per_prompt
+    planned, checkpointing = held.micro_batch(free, row, optim.gradient_checkpointing)
+    tokens = optim.micro_batch_tokens or planned
+    say(held.describe(free, min(tokens, row * rows), checkpointing, rows, row))
+    return tokens, checkpointing
 
 
 def resume(run: RunDir, distiller: Distiller, done: int) -> None:

@@ -23,6 +23,7 @@ OPTIONS = {
     "study": [],
     "report": [],
     "eval": [],
+    "compare": [],
     "config": [],
     "lab": [],
     "export": [],

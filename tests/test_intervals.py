@@ -8,7 +8,7 @@ import pytest
 
 from esr.errors import UserError
 from esr.intervals import accuracy, mean, paired_difference, ratio, t_quantile
-from esr.records.base import Estimate
+from esr.records.base import Estimate, as_text
 
 T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 10: 2.228, 20: 2.086, 30: 2.042, 60: 2.000,
            120: 1.980, 1000: 1.962}  # fmt: skip
@@ -135,3 +135,11 @@ def test_paired_difference_interval_covers(n: int) -> None:
         estimate = paired_difference(dict(zip(ids, a, strict=True)), dict(zip(ids, b, strict=True)))  # type: ignore[arg-type]
         inside += estimate.low <= 0.1 <= estimate.high
     assert 0.93 <= inside / runs <= 0.97
+
+
+def test_an_estimate_has_one_text():
+    share = Estimate(value=0.5214, low=0.48, high=0.562, n=3)
+    assert (share.text(), share.text(unit="%")) == ("52.1 [48.0, 56.2]", "52.1% [48.0, 56.2]")
+    assert Estimate(value=0.05, low=-0.01, high=0.11, n=3).text(sign=True) == "+5.0 [-1.0, +11.0]"
+    assert Estimate(value=1.2345, low=1, high=2, n=3).text("nats") == "1.234 [1.000, 2.000]"
+    assert (as_text(None), as_text(share)) == ("-", share.text())

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from esr.errors import RunStopped
 from esr.method.tensors import PositionStats
 from esr.microbatch import Batch
+from esr.records.steps import step_name
 from esr.runs.files import write_json
 
 R = TypeVar("R")
@@ -34,7 +35,7 @@ class NotFinite(RunStopped):
         it; returns the file. With the checkpoint of the step before, that is all that repeats it."""
         folder = run / "nonfinite"
         folder.mkdir(exist_ok=True)
-        file = folder / f"step-{self.step:06d}.safetensors"
+        file = folder / f"{step_name(self.step)}.safetensors"
         part = self.part
         tensors = {
             "response_ids": part.rollout.response_ids,

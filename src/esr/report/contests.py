@@ -116,7 +116,7 @@ def _choose(found: Found, early: list[int], full: int, data: Data) -> Contest:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Paired:
     """Two evaluations on the same problems: `value` is the first minus the second."""
 
     value: Estimate
@@ -124,7 +124,7 @@ class Comparison:
     """How it is computed, for `data-derived`."""
 
 
-def compared(run: Run, found: Found | None, other: Run, reference: Found | None) -> Comparison | None:
+def compared(run: Run, found: Found | None, other: Run, reference: Found | None) -> Paired | None:
     """Paired by problem; None without both, or without a problem that both graded."""
     if found is None or reference is None or not comparable(found.record, reference.record):
         return None
@@ -132,15 +132,15 @@ def compared(run: Run, found: Found | None, other: Run, reference: Found | None)
     if not sides[0].keys() & sides[1].keys():
         return None
     names = [f"{r.label}/evals/{f.record.name}.jsonl" for r, f in ((run, found), (other, reference))]
-    return Comparison(intervals.paired_difference(*sides), "paired_difference | " + " | ".join(names))
+    return Paired(intervals.paired_difference(*sides), "paired_difference | " + " | ".join(names))
 
 
-def gained(run: Run) -> Comparison | None:
+def gained(run: Run) -> Paired | None:
     """After minus before."""
     return compared(run, run.evaluation("after"), run, run.evaluation("before"))
 
 
-def rivals(data: Data) -> tuple[Run, Run, Comparison] | None:
+def rivals(data: Data) -> tuple[Run, Run, Paired] | None:
     """The first run, and the run of the same pair and task with the longest rollouts, if those are longer."""
     if not data.runs:
         return None

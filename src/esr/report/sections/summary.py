@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from esr.records.base import Estimate
 from esr.report import charts
-from esr.report.contests import MARGIN, Comparison, Contest, contests, gained, rivals
+from esr.report.contests import MARGIN, Contest, Paired, contests, gained, rivals
 from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, several, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
@@ -212,7 +212,7 @@ def _row(run: Run, model: str, name: str, colour: str) -> Standing | None:
     return Standing(name, colour, estimate(found, "/avg"), found.record.avg, where(found, "/avg/value"))
 
 
-def _rival_verdict(run: Run, other: Run, pair: Comparison, change: Comparison | None) -> Markup:
+def _rival_verdict(run: Run, other: Run, pair: Paired, change: Paired | None) -> Markup:
     n = datum(run.settings, "/rollout/max_new_tokens", "count")
     longer = f"rollouts of up to {other.config.rollout.max_new_tokens}"
     shown = derived(pair.value, "points", pair.rule, unit=" points")
@@ -223,7 +223,7 @@ def _rival_verdict(run: Run, other: Run, pair: Comparison, change: Comparison | 
     return said + _gain(gain, change.value if change else None) + " One seed each."
 
 
-def _run_verdict(run: Run, change: Comparison | None) -> Markup:
+def _run_verdict(run: Run, change: Paired | None) -> Markup:
     n = run.config.rollout.stops_at
     if not run.complete and change is None:
         return Markup("Training with <b>N = {}</b> is going on: {} of {} steps are done.").format(

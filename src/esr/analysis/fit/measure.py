@@ -16,7 +16,6 @@ from esr.analysis import continuation
 from esr.analysis.continuation import Continuations, Head, numbers
 from esr.analysis.fit.verdict import WORTH, expected, judge
 from esr.analysis.models import Models
-from esr.analysis.parts import Parts
 from esr.analysis.profile import bins, share_first
 from esr.analysis.responses import batches, score, training_sampler
 from esr.analysis.subject import Subject
@@ -29,6 +28,7 @@ from esr.records.base import Estimate
 from esr.records.fit import Cost, Fit, FitSettings, Handover, Pilot
 from esr.records.problem import Problem
 from esr.records.profile import PositionBin
+from esr.runs.parts import Parts
 from esr.runs.rundir import RunDir
 from esr.train import carry_out
 

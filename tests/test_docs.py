@@ -25,6 +25,7 @@ OPTIONS = {
     "eval": [],
     "compare": [],
     "config": [],
+    "check": [],
     "lab": [],
     "export": [],
 }

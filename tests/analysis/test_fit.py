@@ -1,10 +1,21 @@
 """`esr check`: the verdict on constructed numbers, and the whole of it on the lab at the smallest sizes."""
 
-import pytest
+from pathlib import Path
+from unittest.mock import Mock
 
+import pytest
+import yaml
+
+from esr.analysis import analyze, open_subject
+from esr.analysis.fit import measure
 from esr.analysis.fit.verdict import expected, judge, shortest
+from esr.cli.main import run as esr
 from esr.records.base import Estimate
-from esr.records.fit import Cost, Handover, Pilot
+from esr.records.fit import Cost, Fit, FitSettings, Handover, Pilot
+from esr.report.page import render
+from esr.report.sources import load
+from esr.runs.files import read_record, write_json
+from esr.runs.rundir import RunDir
 
 STUDENT = Estimate(value=0.3, low=0.25, high=0.35, n=100)
 
@@ -84,3 +95,60 @@ def test_a_saturating_curve_by_hand():
     )
     assert expected(0.1, 0.3, about(0.4), steps=20, total=20) == about(0.4)
     assert expected(0.1, 0.3, about(0.25), steps=20, total=99) == about(0.25)
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch) -> str:
+    """The lab's headline pair at the smallest sizes."""
+    monkeypatch.chdir(tmp_path)
+    sections = {
+        "student": {"model": "lab:student-2-able"},
+        "teacher": {"model": "lab:teacher-2-best"},
+        "data": {"source": "lab:arithmetic", "size": 8},
+        "rollout": {"prompts_per_step": 2},
+        "optim": {"steps": 4},
+        "eval": {"source": "lab:arithmetic", "size": 4, "max_new_tokens": 12},
+        "run": {"device": "cpu", "threads": 1},
+    }
+    Path("c.yaml").write_text(yaml.safe_dump(sections))
+    return "c.yaml"
+
+
+SMALL = FitSettings(problems=2, lengths=(4, 8), pilot=2)
+
+
+def told(record: Fit) -> dict:
+    """A record but for what a clock or the memory says."""
+    clock = {"seconds": True, "full": True, "verdict": {"faster", "smaller"}, "pilots": {"__all__": {"cost"}}}
+    return record.model_dump(exclude=clock)
+
+
+def test_a_check_that_was_killed_goes_on_to_the_same_record_and_keeps_no_pilot(pair, monkeypatch):
+    """With a teacher taken for better, so that pilots train; killed in the last measurement."""
+    monkeypatch.setattr(measure, "WORTH", -2.0)
+    monkeypatch.setattr(measure, "judge", lambda student, gap, *rest: judge(student, about(0.5), *rest))
+    whole = analyze(open_subject(pair, overrides=["run.dir=whole"]), "fit", SMALL)
+    assert [p.n for p in whole.pilots] == [4, 8] and whole.full.n == 12 and whole.apart
+    with monkeypatch.context() as during:
+        during.setattr(measure, "cost", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            analyze(open_subject(pair, overrides=["run.dir=killed"]), "fit", SMALL)
+    assert Path("killed-pair/pilots/8").exists()
+    resumed = analyze(open_subject(pair, overrides=["run.dir=killed"]), "fit", SMALL)
+    assert told(resumed) == told(whole)
+    assert not Path("killed-pair/pilots").exists() and not Path("killed").exists()
+
+
+def test_a_pair_without_a_gap_exits_with_three_or_four_and_train_takes_the_n_of_the_record(pair, capsys):
+    """Nobody gets anything right within twelve tokens. Then a record that recommends N = 5 stands in."""
+    assert esr(["check", pair, "--quick"]) in (3, 4)
+    assert esr(["train", pair, "--n", "auto", "eval=null"]) == 2
+    file = RunDir("runs/c-pair").analysis_file("fit")
+    record = read_record(file, Fit)
+    fits = record.verdict.model_copy(update={"answer": "fits", "n": 5, "expected": about(0.5)})
+    write_json(file, record.model_copy(update={"verdict": fits}).model_dump())
+    assert esr(["train", pair, "--n", "auto", "eval=null"]) == 0
+    run = RunDir("runs/c")
+    assert {row["rollout/n"] for row in run.metrics()} == {5}
+    assert read_record(run.analysis_file("fit"), Fit).verdict == fits
+    assert "Does it fit?" in render(load([run.path]))

@@ -127,8 +127,11 @@ class Subject:
         if ":" in how.source:
             seed = (how.seed + 1) % 2**32
             other = how.model_copy(update={"seed": seed, "size": 2 * count + how.size, "limit": None})
-            fresh = self._unseen(tasks.load(other, "eval", need_answer=True))
-            fresh, _ = tasks.disjoint(tasks.load(how, "eval", need_answer=True), fresh)
+            try:
+                made = tasks.load(other, "eval", need_answer=True)
+            except UserError:  # the task has fewer problems than that
+                made = []
+            fresh, _ = tasks.disjoint(tasks.load(how, "eval", need_answer=True), self._unseen(made))
             if len(fresh) >= count:
                 return fresh[:count], True
         return final, False

@@ -37,6 +37,7 @@ CASES: list[tuple[str, list[str]]] = [
     ("An unknown choice", ["train", "c.yaml", "loss.divergence=kl"]),
     ("A horizon that starts beyond its end", ["train", "c.yaml", "rollout.horizon={policy: linear, start: 500}"]),
     ("An override without a value", ["train", "c.yaml", "rollout.max_new_tokens"]),
+    ("An N that is a number", ["train", "c.yaml", "--n", "50"]),
     ("A missing section", ["train", "no_teacher.yaml"]),
     ("A model directory that does not exist", ["train", "c.yaml", "teacher.model=./nowhere"]),
     ("A directory that holds no model", ["train", "c.yaml", "teacher.model=./empty"]),

@@ -88,9 +88,14 @@ def keep(
 
 
 def evaluate(
-    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, who: Evaluated,
+    lm: LM,
+    problems: Sequence[Problem],
+    settings: EvalConfig,
+    terminators: tuple[int, ...],
+    seed: int,
+    who: Evaluated,
     done: Parts | None = None,
-) -> tuple[Evaluation, list[Sample]]:  # fmt: skip
+) -> tuple[Evaluation, list[Sample]]:
     """Evaluate one model. Equal problems and seed give paired responses for every model: the same random numbers.
 
     Batches that are among the parts `done` are taken from there, and others put there.
@@ -103,9 +108,14 @@ def evaluate(
 
 
 def graded_responses(
-    lm: LM, problems: Sequence[Problem], settings: EvalConfig, terminators: tuple[int, ...], seed: int, title: str,
+    lm: LM,
+    problems: Sequence[Problem],
+    settings: EvalConfig,
+    terminators: tuple[int, ...],
+    seed: int,
+    title: str,
     done: Parts | None = None,
-) -> list[Sample]:  # fmt: skip
+) -> list[Sample]:
     """k graded responses to each problem, in the order of the problems."""
     sampler = Sampler(settings.max_new_tokens, terminators, settings.temperature, settings.top_p)
     rows = rendered(lm, problems)

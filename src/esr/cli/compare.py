@@ -41,8 +41,13 @@ def comparison_table(found: Comparison) -> None:
         table.add_column(name, overflow="fold")
     for row in found.runs:
         paired = "" if row is first else str(row.common)
-        table.add_row(row.run, as_text(row.avg), as_text(row.difference, sign=True) if row is not first else "", paired,
-                      ", ".join(row.differs))  # fmt: skip
+        table.add_row(
+            row.run,
+            as_text(row.avg),
+            as_text(row.difference, sign=True) if row is not first else "",
+            paired,
+            ", ".join(row.differs),
+        )
     show.out.print(table)
     for row in found.runs[1:]:
         if row.left_out:

@@ -27,9 +27,11 @@ def data(config: Config, train: Iterable[Problem], problems: Iterable[Problem]) 
 def models(config: Config) -> dict[str, str]:
     """Digests of local models and adapters, by the key that names them."""
     named = {
-        "student.model": location(config.student.model), "teacher.model": location(config.teacher.model),
-        "student.adapter": config.student.adapter, "teacher.adapter": config.teacher.adapter,
-    }  # fmt: skip
+        "student.model": location(config.student.model),
+        "teacher.model": location(config.teacher.model),
+        "student.adapter": config.student.adapter,
+        "teacher.adapter": config.teacher.adapter,
+    }
     return {key: directory(Path(path)) for key, path in named.items() if path and Path(path).is_dir()}
 
 

@@ -61,9 +61,12 @@ def _row(
         )
     a, b = flatten(reference.config().model_dump()), flatten(run.config().model_dump())
     return ComparedRun(
-        run=str(run.path), evaluation=evaluation.name, avg=evaluation.avg,
+        run=str(run.path),
+        evaluation=evaluation.name,
+        avg=evaluation.avg,
         difference=intervals.paired_difference(ours, graded) if run is not reference else None,
-        common=len(common), left_out=len(ours.keys() ^ graded.keys()),
+        common=len(common),
+        left_out=len(ours.keys() ^ graded.keys()),
         same_numbers=evaluation.settings.get("seed_sampling") == first.settings.get("seed_sampling"),
         differs=[k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in PLACES],
-    )  # fmt: skip
+    )

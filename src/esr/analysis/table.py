@@ -31,6 +31,8 @@ class Analysis:
     needs: tuple[Need, ...] = ()
     beside: bool = False
     """Whether other runs of the same pair are put beside it."""
+    foretells: bool = False
+    """Whether it is about a training to come, so that it has no place beside one that is done."""
 
     @property
     def module(self) -> str:
@@ -47,7 +49,7 @@ ANALYSES: dict[str, Analysis] = {
     for row in (
         Analysis(
             "fit", "Does ESR fit this pair, at which N, and what is out of its reach? Before any training (`esr check`).",
-            fit.FitSettings, fit.Fit, "fit", "examples/lab.yaml", needs=("eval",),
+            fit.FitSettings, fit.Fit, "fit", "examples/lab.yaml", needs=("eval",), foretells=True,
         ),
         Analysis(
             "decay", "Accuracy when the teacher continues the student's first k tokens, and the N that follows.",

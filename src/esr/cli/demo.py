@@ -40,7 +40,7 @@ def demo(
     record = study_record(plan.name)
     report = record.with_name("report.html")
     todo = [] if all(map(work.finished, (run.directory for run in plan.runs))) else [["study", str(file)]]
-    for row in ANALYSES.values():
+    for row in (row for row in ANALYSES.values() if not row.foretells):
         beside = ["--with", str(full)] if row.beside else []
         quick = ["--quick"] if row.settings.QUICK else []
         if not runs[0].analysis_file(row.name).exists():

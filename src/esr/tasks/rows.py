@@ -43,7 +43,7 @@ def _cell(row: dict[str, Any], column: str, key: str, place: str) -> Any:
         there = ", ".join(map(repr, row)) or "none"
         raise UserError(f"{place}: no column {column!r}; set the task's `{key}` to one of the columns there ({there}).")
     value = row[column]
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):
         raise UserError(f"{place}: {column!r} is empty; fill it in or remove the row.")
     return value
 

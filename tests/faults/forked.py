@@ -1,0 +1,121 @@
+"""Commands in forked children of this warm process: a kill is a real kill of the whole command, and a run takes a second."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+import esr.export
+import esr.study.result
+import esr.train
+from esr import interrupts
+from esr.cli.main import run as esr
+
+LONG = os.environ.get("ESR_FAULTS") == "long"
+SEED = int(os.environ.get("ESR_FAULTS_SEED") or (random.SystemRandom().randrange(10**6) if LONG else 1))
+TRACEBACK = 70
+"""Exit code of a command that ended with one."""
+VARIES = ("time/", "memory/", "seconds", "env.json", "report.html", "config.json", "adapter_config.json")
+
+
+def count(short: int, long: int) -> int:
+    """How often something is tried: in `make test`, and in `make faults`."""
+    return long if LONG else short
+
+
+def start(arguments: list[str], folder: Path, log: Path, prepare: Callable[[], object] = lambda: None) -> int:
+    """Begin `esr ARGUMENTS` in `folder`; its messages go to `log`. Returns the process."""
+    process = os.fork()
+    if process:
+        return process
+    code = TRACEBACK
+    try:
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+        interrupts.obey()
+        prepare()
+        code = esr(arguments)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(process: int) -> int:
+    """Exit code of a child; -N after signal N."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def call(arguments: list[str], folder: Path, prepare: Callable[[], object] = lambda: None) -> tuple[int, str]:
+    """Exit code and messages of one command. Fails the test on a traceback."""
+    log = folder.parent / f"{folder.name}.log"
+    log.unlink(missing_ok=True)
+    code = wait(start(arguments, folder, log, prepare))
+    text = log.read_text(errors="replace") if log.exists() else ""
+    assert code in (0, 1, 2, 130) and "Traceback" not in text, f"esr {' '.join(arguments)} ended with {code}:\n{text}"
+    return code, text
+
+
+def kill_after(arguments: list[str], folder: Path, seconds: float) -> bool:
+    """SIGKILL to a command after some time; False if it had ended before."""
+    process = start(arguments, folder, folder.parent / "killed.log")
+    time.sleep(seconds)
+    done, _ = os.waitpid(process, os.WNOHANG)
+    if done:
+        return False
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return True
+
+
+def write_config(folder: Path, pair: Path) -> None:
+    """`c.yaml`: six steps, checkpoints every two, evaluations every two, in batches of one problem."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "q.jsonl").write_text(
+        "".join(f'{{"question": "what is {i} * 3?", "answer": "{3 * i}"}}\n' for i in range(3))
+    )
+    tree = {
+        "student": {"model": str(pair / "student")}, "teacher": {"model": str(pair / "teacher")},
+        "data": {"source": str(pair / "prompts.jsonl")}, "rollout": {"prompts_per_step": 3, "max_new_tokens": 12},
+        "optim": {"steps": 6, "lr": 0.01}, "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "rollouts_every": 2},
+        "eval": {"source": "q.jsonl", "samples": 2, "max_new_tokens": 16, "every": 2, "batch_size": 1},
+    }  # fmt: skip
+    (folder / "c.yaml").write_text(yaml.safe_dump(tree))
+
+
+def contents(run: Path) -> dict[str, object]:
+    """What a run says, file by file, without what differs between equal runs: times, places, the machine."""
+    found: dict[str, object] = {}
+    for file in sorted(run.rglob("*")):
+        name = str(file.relative_to(run))
+        if file.is_file() and file.name != ".lock" and not file.name.endswith(VARIES):
+            found[name] = _content(file)
+    return found
+
+
+def _content(file: Path) -> object:
+    """Rows or values where it has them, else its bytes."""
+    content = file.read_bytes()
+    try:
+        if file.suffix == ".jsonl":
+            return [_steady(json.loads(line)) for line in content.splitlines()]
+        return _steady(json.loads(content)) if file.suffix == ".json" else content
+    except ValueError:
+        return content
+
+
+def _steady(row: object) -> object:
+    return {k: v for k, v in row.items() if not k.startswith(VARIES)} if isinstance(row, dict) else row

@@ -60,16 +60,21 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file.") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8; save it in that encoding.") from None
+        raise UserError(
+            f"{path}: not a text file in UTF-8; save it in that encoding, or put a copy in its place."
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}).") from None
     try:
         tree = _read_json(text) if path.suffix == ".json" else plainyaml.read(text)
     except plainyaml.Trouble as error:
         line = f", line {error.line}" if error.line else ""
-        raise UserError(f"{path}{line}: not valid {path.suffix[1:].upper() or 'YAML'} ({error}).") from None
+        kind, remedy = ("JSON", "; put a copy in its place") if path.suffix == ".json" else ("YAML", "")
+        raise UserError(f"{path}{line}: not valid {kind} ({error}){remedy}.") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path}: expected sections such as `student:` and `teacher:` at the top level.")
+        raise UserError(
+            f"{path}: expected sections such as `student:` and `teacher:` at the top level; put them there, or a copy in its place."
+        )
     return tree
 
 

@@ -30,8 +30,8 @@ def count(short: int, long: int) -> int:
     return long if LONG else short
 
 
-def start(arguments: list[str], folder: Path, log: Path, prepare: Callable[[], object] = lambda: None) -> int:
-    """Begin `esr ARGUMENTS` in `folder`; its messages go to `log`. Returns the process."""
+def start(arguments: list[str], folder: Path, output: int, prepare: Callable[[], object] = lambda: None) -> int:
+    """Begin `esr ARGUMENTS` in `folder`, its messages written to the descriptor `output`. Returns the process."""
     process = os.fork()
     if process:
         return process
@@ -39,39 +39,37 @@ def start(arguments: list[str], folder: Path, log: Path, prepare: Callable[[], o
     try:
         os.setpgid(0, 0)
         os.chdir(folder)
-        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(target, 1)
-        os.dup2(target, 2)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
         interrupts.obey()
         prepare()
         code = esr(arguments)
+        sys.stdout.flush()
     except BaseException:
         traceback.print_exc()
-    finally:
-        sys.stdout.flush()
         sys.stderr.flush()
+    finally:
         os._exit(code)
-
-
-def wait(process: int) -> int:
-    """Exit code of a child; -N after signal N."""
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def call(arguments: list[str], folder: Path, prepare: Callable[[], object] = lambda: None) -> tuple[int, str]:
     """Exit code and messages of one command. Fails the test on a traceback."""
-    log = folder.parent / f"{folder.name}.log"
-    log.unlink(missing_ok=True)
-    code = wait(start(arguments, folder, log, prepare))
-    text = log.read_text(errors="replace") if log.exists() else ""
-    assert code in (0, 1, 2, 130) and "Traceback" not in text, f"esr {' '.join(arguments)} ended with {code}:\n{text}"
+    ours, theirs = os.pipe()
+    process = start(arguments, folder, theirs, prepare)
+    os.close(theirs)
+    with open(ours, errors="replace") as pipe:
+        text = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert code in (0, 1, 2, 130), f"esr {' '.join(arguments)} ended with {code}:\n{text}"
+    assert "Traceback" not in text, text
     return code, text
 
 
 def kill_after(arguments: list[str], folder: Path, seconds: float) -> bool:
     """SIGKILL to a command after some time; False if it had ended before."""
-    process = start(arguments, folder, folder.parent / "killed.log")
+    with open(os.devnull, "w") as nowhere:
+        process = start(arguments, folder, nowhere.fileno())
     time.sleep(seconds)
     done, _ = os.waitpid(process, os.WNOHANG)
     if done:

@@ -79,7 +79,8 @@ def load(student: LM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int
         tensors = load_file(checkpoint / OPTIMIZER)
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{checkpoint}: no usable optimiser state ({error}); a run can go on only from its newest checkpoints."
+            f"{checkpoint}: no usable optimiser state ({error}); put a copy in its place, or remove that directory to go on from "
+            f"the one before (the newest {KEEP_OPTIMIZERS} keep theirs)."
         ) from None
     _restore_optimizer(student.module, optimizer, tensors, checkpoint)
     return step

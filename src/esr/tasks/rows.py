@@ -49,7 +49,7 @@ def _cell(row: dict[str, Any], column: str, key: str, place: str) -> Any:
 
 
 def _answer(value: Any, column: str, place: str) -> str:
-    if not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise UserError(f"{place}: {column!r} is {_kind(value)}, but an answer must be text or a number.")
     return str(value).rpartition("####")[2].strip()
 

@@ -112,7 +112,7 @@ def found_from(file: Path, tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _found(reference: str, folder: Path, home: Any) -> str:
-    if ":" in reference or "\0" in reference:
+    if not reference or ":" in reference or "\0" in reference:
         return reference
     try:
         if not Path(reference).is_absolute():

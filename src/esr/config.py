@@ -93,8 +93,8 @@ class TaskConfig(Section):
     """Where problems come from."""
 
     source: LocalPath
-    """Hub data set id, a `.jsonl` or `.parquet` file, `reasoning_gym:TASK`, a named task (`math500`, `gsm8k`, `aime24`,
-    `aime25`, `humaneval`, `humaneval+`, `mbpp`, `mbpp+`, `bfcl:CATEGORY`), or `lab:TASK`."""
+    """Hub data set id, data files (or a pattern, such as `data/*.jsonl`), `math500`, `gsm8k`, `aime24`, `aime25`, `humaneval`,
+    `humaneval+`, `mbpp`, `mbpp+`, `reasoning_gym:TASK`, `bfcl:CATEGORY`, or `lab:TASK`."""
     subset: str | None = None
     """Configuration name of a hub data set."""
     split: str | None = None
@@ -102,7 +102,9 @@ class TaskConfig(Section):
     question: str = "question"
     """Column that holds the question."""
     answer: str = "answer"
-    """Column that holds the reference answer; only evaluation needs it."""
+    """Column that holds the reference answer (`a.b`: b inside a); only evaluation needs it."""
+    grader: str | None = None
+    """`answers` (mathematics, the default), `choice`, `text[:exact|contains|regex|numeric:0.01]`, `python:FILE.py:FUNCTION`."""
     params: dict[str, Any] = {}
     """Parameters of a generated task."""
     size: int = Field(1000, ge=1)
@@ -192,8 +194,7 @@ class LossConfig(Section):
     beta: float = Field(0.5, gt=0, lt=1)
     """Weight of the teacher in the mixture of `jsd`."""
     aggregation: Literal["sequence_mean", "token_mean", "token_sum"] = "sequence_mean"
-    """Mean over a response's positions and then over responses; mean over all positions; or the paper's printed sum
-    over positions, averaged over responses."""
+    """Mean over positions and then over responses; over all positions; or the paper's printed sum, averaged over responses."""
     merge_terminators: bool = True
     """Treat all tokens that end a turn, for the student or the teacher, as one event."""
     cross: Literal["classes", "shared_plus_rest", "uld"] = "classes"
@@ -232,8 +233,7 @@ class OptimConfig(Section):
     """Padded tokens (prompt and response) in one forward pass; a step is split accordingly. The gradient does not depend
     on it. Default: what the memory plan allows, at most 4096. Halved when memory runs out."""
     gradient_checkpointing: bool | None = None
-    """Recompute activations in the backward pass: less memory, about a third more time. Default: where the memory plan
-    needs it."""
+    """Recompute activations in the backward pass: less memory, about a third more time. Default: where the memory plan needs it."""
 
     on_nonfinite: Literal["stop", "skip"] = "stop"
     """What happens at a step whose loss or gradient is not finite, with other attention kernels too: the run stops with the

@@ -8,7 +8,7 @@ import numpy as np
 
 from esr import grading, intervals, probe, prompts, tasks
 from esr.config import Config, EvalConfig
-from esr.console import Advance, progress, say
+from esr.console import Advance, progress
 from esr.errors import UserError
 from esr.grading.find import repetitive
 from esr.models.checkpoint import load_trained
@@ -16,6 +16,7 @@ from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model
 from esr.models.machine import machine
 from esr.pair import open_pair
+from esr.problems import Chosen, apart, training
 from esr.records.base import Estimate
 from esr.records.evaluation import Difference, Evaluated, Evaluation, Sample, grades
 from esr.records.problem import Problem
@@ -39,7 +40,7 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
     if found is not None:
         return found
     pair = open_pair(asked)
-    problems = problems_of(asked.eval, tasks.load(asked.data, "train", need_answer=False))
+    chosen = apart(asked.eval, training(asked, pair).problems)
     device = resolve_device(asked.run.device)
     with run.locked():
         run.open_or_create(own, machine(device))
@@ -51,23 +52,11 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
         else:
             lm = load_trained(asked, run.find_checkpoint(who.step), device, pair.stops[0])
         probe.check(lm)
-        return keep(run, asked, who, lm, problems, lm.terminators)
-
-
-def problems_of(settings: EvalConfig, train: Sequence[Problem]) -> list[Problem]:
-    """The evaluation problems that are no training prompts. Raises `UserError` if there is none."""
-    problems, shared = tasks.disjoint(train, tasks.load(settings, "eval", need_answer=True))
-    if shared:
-        say(f"{shared} evaluation problems also occur among the training prompts and are left out.")
-    if not problems:
-        raise UserError(
-            "Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split."
-        )
-    return problems
+        return keep(run, asked, who, lm, chosen, lm.terminators)
 
 
 def keep(
-    run: RunDir, config: Config, who: Evaluated, lm: LM, problems: Sequence[Problem], terminators: tuple[int, ...]
+    run: RunDir, config: Config, who: Evaluated, lm: LM, chosen: Chosen, terminators: tuple[int, ...]
 ) -> Evaluation:
     """The evaluation of `who`, who is `lm`, that a run keeps; made now if it has none.
 
@@ -78,10 +67,11 @@ def keep(
         return found
     assert config.eval is not None
     store, settings = f"evaluation-{who.name}", config.eval.model_dump(exclude={"every", "teacher"})
-    asked = {"problems": [p.id for p in problems], "settings": settings, "seed": config.run.seed}
+    asked = {"problems": [p.id for p in chosen.problems], "settings": settings, "seed": config.run.seed}
     about = {**asked, "model": lm.config.model_dump(), "terminators": terminators}
     done = Parts(run, store, about)
-    evaluation, responses = evaluate(lm, problems, config.eval, terminators, config.run.seed, who, done)
+    evaluation, responses = evaluate(lm, chosen.problems, config.eval, terminators, config.run.seed, who, done)
+    evaluation = evaluation.model_copy(update={"left_out": dict(chosen.left_out)})
     run.save_evaluation(evaluation, responses)
     discard(run, store)
     return evaluation

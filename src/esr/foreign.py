@@ -6,7 +6,9 @@ COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2
 """Characters that command a terminal or cannot be encoded; tabs and line ends are none of them."""
 MISTAKES = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 """Characters that nobody writes on purpose: control characters, and halves of characters."""
-ESCAPES = {"\x08": r"\b", "\x0c": r"\f", "\x07": r"\a", "\x0b": r"\v", "\x00": r"\0"}
+LOST = re.compile(r"\t(?=ext\b|imes\b|heta\b|frac\b)|\r(?=ight\b|ho\b)")
+"""Tabs and returns that were the start of a LaTeX command."""
+ESCAPES = {"\t": r"\t", "\r": r"\r", "\x08": r"\b", "\x0c": r"\f", "\x07": r"\a", "\x0b": r"\v", "\x00": r"\0"}
 
 
 def visible(text: object) -> str:
@@ -22,7 +24,7 @@ def brief(value: object, most: int = 80) -> str:
 
 def control_character(text: str) -> str | None:
     """What a person should know of the first control character in `text`; None if there is none."""
-    found = MISTAKES.search(text)
+    found = MISTAKES.search(text) or LOST.search(text)
     if found is None:
         return None
     if found[0] in ESCAPES:

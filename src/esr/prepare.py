@@ -1,23 +1,20 @@
 """What a run needs but the weights, and what can be said of it in seconds: the static part of `esr check`, and of `esr train`."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from transformers import PreTrainedTokenizerBase
-
-from esr import evaluate, probe, prompts, tasks, trackers
-from esr.config import Config, ModelConfig
+from esr import probe, prompts, trackers
+from esr.config import Config
 from esr.console import say
 from esr.distill import PromptPair
 from esr.models import adapters
 from esr.models.digests import data, models
 from esr.models.load import on_meta, quiet, read_config
 from esr.pair import Pair, open_pair
+from esr.problems import Chosen, Side, apart, sides, training
 from esr.records.problem import Problem
 from esr.records.tokenizers import TwoTokenizers
-
-Side = tuple[PreTrainedTokenizerBase, ModelConfig]
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,14 @@ class Prepared:
     config: Config
     pair: Pair
     prompts: list[PromptPair]
-    problems: list[Problem]
-    """Evaluation problems; empty without an `eval` section."""
+    measured: Chosen
+    """Evaluation problems; none without an `eval` section."""
     tokenizers: TwoTokenizers | None
     """How well two tokenizers can be compared; None with one vocabulary."""
     inputs: dict[str, str]
     """Digests of the data and the local models, by key."""
+    left_out: Counter[str]
+    """Rows of the training data that are no prompts, by reason."""
 
 
 def prepare(config: Config) -> Prepared:
@@ -43,31 +42,26 @@ def prepare(config: Config) -> Prepared:
         probe.before_loading(side)
     for line in pair.describe():
         say(line)
-    train = tasks.load(config.data, "train", need_answer=False)
-    tokenizers = pair.measure([p.question for p in train], config.loss.merge_terminators)
+    trained = training(config, pair)
+    tokenizers = pair.measure([p.question for p in trained.problems], config.loss.merge_terminators)
     for line in tokenizers.describe() if tokenizers else []:
         say(line)
-    problems = evaluate.problems_of(config.eval, train) if config.eval else []
-    sides = [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
-    order = np.random.default_rng(config.run.seed).permutation(len(train))
-    needed = config.optim.steps * config.rollout.prompts_per_step
-    kept, left_out = prompts.keep_short((train[i] for i in order), sides, config.data.max_prompt_tokens, needed)
-    if left_out:
-        say(f"{left_out} prompts are longer than {config.data.max_prompt_tokens} tokens and are left out.")
-    rendered = [PromptPair(p, *(prompts.render(t, c, p.question) for t, c in sides)) for p in kept]
-    for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), sides, strict=True)]):
+    measured = apart(config.eval, trained.problems) if config.eval else Chosen([])
+    both = sides(config, pair)
+    rendered = [PromptPair(p, *(prompts.render(t, c, p.question) for t, c in both)) for p in trained.problems]
+    for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), both, strict=True)]):
         say(line)
-    require_room(config, rendered, problems, sides)
-    for line in (*describe_data(train, rendered, needed), *describe_adapter(config)):
+    require_room(config, rendered, measured.problems, both)
+    for line in (*describe_data(config, trained, rendered), *describe_adapter(config)):
         say(line)
-    inputs = {**models(config), **data(config, train, problems)}
-    return Prepared(config, pair, rendered, problems, tokenizers, inputs)
+    inputs = {**models(config), **data(config, trained.problems, measured.problems)}
+    return Prepared(config, pair, rendered, measured, tokenizers, inputs, trained.left_out)
 
 
-def require_room(config: Config, pairs: list[PromptPair], problems: list[Problem], sides: Sequence[Side]) -> None:
+def require_room(config: Config, pairs: list[PromptPair], problems: list[Problem], both: Sequence[Side]) -> None:
     """Raise `UserError` if a prompt and the response to it do not fit a model."""
     rows = [[pair.student_ids for pair in pairs], [pair.teacher_ids for pair in pairs]]
-    for (tokenizer, side), own, evaluated in zip(sides, rows, (True, config.eval and config.eval.teacher), strict=True):
+    for (tokenizer, side), own, evaluated in zip(both, rows, (True, config.eval and config.eval.teacher), strict=True):
         if side.gguf_file:
             continue
         settings = read_config(side)
@@ -77,14 +71,14 @@ def require_room(config: Config, pairs: list[PromptPair], problems: list[Problem
             prompts.require_room(asked, side.model, settings, config.eval.max_new_tokens, "eval.max_new_tokens")
 
 
-def describe_data(train: Sequence[Problem], kept: Sequence[PromptPair], needed: int) -> Iterator[str]:
+def describe_data(config: Config, trained: Chosen, kept: Sequence[PromptPair]) -> Iterator[str]:
     """Lines for people: how many prompts there are, how long, how often each is used, and how many are the same."""
-    repeated = len(train) - len({" ".join(p.question.split()) for p in train})
+    needed = config.optim.steps * config.rollout.prompts_per_step
     lengths = sorted(len(pair.student_ids) for pair in kept)
     passes = f", so each is used {needed / len(kept):.1f} times" if needed > len(kept) else ""
     yield (
-        f"{len(train):,} training prompts ({repeated:,} repeat another one's question), of {lengths[len(lengths) // 2]} tokens in "
-        f"the middle and {lengths[-1]} at most; the steps take {needed:,}{passes}."
+        f"{trained.total:,} training prompts ({trained.repeated:,} repeat another one's question), of {lengths[len(lengths) // 2]} tokens "
+        f"in the middle and {lengths[-1]} at most; the steps take {needed:,}{passes}."
     )
 
 

@@ -23,6 +23,7 @@ from esr.nonfinite import NotFinite
 from esr.prepare import Prepared, prepare
 from esr.records.evaluation import Evaluated
 from esr.records.steps import step_name
+from esr.runs.environment import note_left_out
 from esr.runs.files import check_room
 from esr.runs.resumption import check, forget_after
 from esr.runs.rundir import RunDir
@@ -49,6 +50,7 @@ def carry_out(plan: Prepared, run: RunDir, fresh: bool = False) -> None:
             say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
             return
         check_room(run.path)
+        note_left_out(run.environment_file, plan.left_out)
         if plan.tokenizers:
             run.save_tokenizers(plan.tokenizers)
         with interrupts.collected() as signals:
@@ -222,7 +224,7 @@ def evaluate_now(plan: Prepared, run: RunDir, distiller: Distiller, number: int,
     for evaluated, lm in who:
         try:
             with signals.at_once():
-                evaluate.keep(run, config, evaluated, lm, plan.problems, lm.terminators)
+                evaluate.keep(run, config, evaluated, lm, plan.measured, lm.terminators)
         except KeyboardInterrupt:
             raise RunStopped(
                 f"Stopped while evaluating {evaluated.label}; training up to there and finished batches are kept in {run.path}. "

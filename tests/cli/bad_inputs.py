@@ -62,6 +62,13 @@ CASES: list[tuple[str, list[str]]] = [
     ("A column that does not exist", ["train", "c.yaml", "data.question=prompt"]),
     ("An empty data file", ["train", "c.yaml", "data.source=empty.jsonl"]),
     ("A damaged line in a data file", ["train", "c.yaml", "data.source=torn.jsonl"]),
+    ("A data file in which JSON ate the backslashes", ["train", "c.yaml", "data.source=eaten.jsonl"]),
+    ("A grader that does not exist", ["train", "c.yaml", "eval={source: q.jsonl, grader: maths}"]),
+    (
+        "A grader file that does not exist",
+        ["train", "c.yaml", "eval={source: q.jsonl, grader: 'python:mine.py:grade'}"],
+    ),
+    ("References that are none", ["train", "c.yaml", "eval={source: proofs.jsonl}"]),
     ("An evaluation file without answers", ["train", "c.yaml", "eval={source: unanswered.jsonl}"]),
     ("Evaluation problems that are all training prompts", ["train", "c.yaml", "eval={source: prompts.jsonl}"]),
     ("An unknown generated task", ["train", "c.yaml", "data.source=reasoning_gym:chain_sums"]),
@@ -120,6 +127,8 @@ def build(home: Path) -> None:
     (home / "q.jsonl").write_text('{"question": "what is 7 * 6?", "answer": "42"}\n')
     (home / "unanswered.jsonl").write_text('{"question": "what is 7 * 6?"}\n')
     (home / "empty.jsonl").write_text("")
+    (home / "eaten.jsonl").write_text(r'{"question": "put it in \boxed{}"}')
+    (home / "proofs.jsonl").write_text('{"question": "why?", "answer": "proof"}\n')
     (home / "torn.jsonl").write_text('{"question": "a"}\n{"question": "b\n')
 
 

@@ -128,7 +128,7 @@ def test_every_format_of_programming_tasks_is_read_and_judged(name, tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text(json.dumps(ROWS[name]) + "\n")
     source = "mbpp" if "MBPP" in name else "humaneval"
-    (problem,) = tasks.load(TaskConfig(source=source, params={"path": str(file)}), "eval", need_answer=True)
+    (problem,) = tasks.load(TaskConfig(source=source, params={"path": str(file)}), "eval", need_answer=True).problems
     right, near, wrong = (
         f"```python\ndef f(x):\n    return {value}\n```" for value in ("x / 3", "x / 3 + 1e-12", "x // 3 + 1")
     )

@@ -65,7 +65,7 @@ def test_a_hang_ends_in_time_and_is_no_wrong_answer(case: dict[str, str], monkey
 
 
 def test_good_answers_beside_a_hang_are_graded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "DEADLINE", 1.0)
+    monkeypatch.setattr(pool, "DEADLINE", 3.0)
     texts = [HANG, r"\boxed{(x+1)^2}", HANG, r"\boxed{x}", r"\boxed{x^2+2x+1}"]
     grades = grade([problem("x^2+2x+1")] * 5, texts)
     assert [g.last for g in grades] == [None, True, None, False, True]

@@ -15,13 +15,18 @@ from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.models import hub
 from esr.records.problem import Problem
-from esr.tasks import describe, disjoint, load
+from esr.tasks import describe, disjoint
+from esr.tasks import load as load_all
 
 ROWS = [{"question": f"What is {i} + 1?", "answer": i + 1} for i in range(30)]
 
 
 def task(source: object, **keys: Any) -> TaskConfig:
     return TaskConfig(source=str(source), **keys)
+
+
+def load(source: TaskConfig, purpose: Any, need_answer: bool) -> list[Problem]:
+    return list(load_all(source, purpose, need_answer).problems)
 
 
 def jsonl(path: Path, rows: list[Any]) -> Path:
@@ -90,8 +95,8 @@ def test_limit_draws_by_seed_and_keeps_the_order(file: Path) -> None:
         ("", "has no rows"),
         ("\n  \n", "has no rows"),
         ('{"question": "a"}\n\n{"question": \n', "line 3: not valid JSON"),
-        ('{"question": "a"}\n["b"]\n', "line 2: expected an object"),
-        ('{"question": "a"}\n{"question": 7}\n', "line 2: 'question' is 7, but a question must be text"),
+        ('{"question": "a"}\n["b"]\n', "line 2: not an object"),
+        ('{"question": "a"}\n{"question": 7}\n', "line 2: 'question' is a number, but a question must be text"),
         ('{"question": [{"role": "user"}]}\n', "line 1: 'question' is a list"),
         ('{"question": ""}\n', "line 1: 'question' is empty"),
         ('{"question": null}\n', "line 1: 'question' is empty"),
@@ -106,7 +111,7 @@ def test_a_bad_jsonl_file(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_answers_that_are_no_answers(tmp_path: Path) -> None:
-    for bad, says in ((["1"], "is a list, but an answer must be text or a number"), (None, "is empty")):
+    for bad, says in ((["1", "2"], "is a list, but an answer must be text or a number"), (None, "is empty")):
         path = jsonl(tmp_path / "a.jsonl", [{"question": "q", "answer": bad}])
         with pytest.raises(UserError, match=says):
             load(task(path), "eval", need_answer=True)
@@ -115,7 +120,7 @@ def test_answers_that_are_no_answers(tmp_path: Path) -> None:
 def test_files_that_are_no_files(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'{"question": "\xff\xfe"}\n')
     (tmp_path / "x.parquet").write_bytes(b"no parquet\n")
-    with pytest.raises(UserError, match=r"x.jsonl, line 1: not valid JSON"):
+    with pytest.raises(UserError, match=r"x.jsonl: .*line 1: not UTF-8 text"):
         load(task(tmp_path / "x.jsonl"), "train", need_answer=False)
     with pytest.raises(UserError, match=r"x.parquet: not a readable Parquet file"):
         load(task(tmp_path / "x.parquet"), "train", need_answer=False)
@@ -151,11 +156,13 @@ class FakeHub:
         monkeypatch.setattr(hub, "trouble", lambda kind, name: "")
         monkeypatch.setattr(datasets, "load_dataset", self.load)
 
-    def load(self, name: str, subset: str | None, split: str) -> list[dict[str, Any]]:
+    def load(self, name: str, subset: str | None, split: str) -> Any:
         self.asked = (name, subset, split)
         if split == "typo":
             raise ValueError("Unknown split \"typo\". Should be one of ['train', 'test'].")
-        return self.rows
+        import datasets
+
+        return datasets.Dataset.from_list(self.rows)
 
 
 def test_named_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +198,7 @@ def test_an_unknown_source_names_what_is_near() -> None:
     with pytest.raises(UserError, match=r"'math5000' is unknown \(did you mean math500\?\)"):
         load(task("math5000"), "eval", need_answer=True)
     with pytest.raises(UserError, match="is unknown: give a hub data set"):
-        load(task("/data/prompts.csv"), "eval", need_answer=True)
+        load(task("some data"), "eval", need_answer=True)
 
 
 # generators

@@ -107,16 +107,20 @@ class Subject:
             )
         source: TaskConfig = self.config.data if generated else self.config.eval  # type: ignore[assignment]
         limited = source.model_copy(update={"limit": None, "size": max(2 * count, 50)} if generated else {})
-        problems = tasks.load(limited, "eval", need_answer=False)
-        if generated:
-            problems = self._unseen(problems)
-        return problems[:count], tasks.describe(source)
+        from esr.problems import apart, training
+
+        same = not generated and source.source == self.config.data.source  # only of a pair that is not trained
+        trained = [] if same else training(self.config, self.pair).problems
+        chosen = apart(limited, trained, need_answer=False)
+        return chosen.problems[:count], tasks.describe(source)
 
     def graded(self, count: int) -> tuple[list[Problem], str, EvalConfig]:
         """The first `count` evaluation problems, with answers, their source in words, and the `eval` section."""
         settings = self.evaluation()
-        problems = self._unseen(tasks.load(settings, "eval", need_answer=True))
-        return problems[:count], tasks.describe(settings), settings
+        from esr.problems import apart, training
+
+        chosen = apart(settings, training(self.config, self.pair).problems)
+        return chosen.problems[:count], tasks.describe(settings), settings
 
     def apart(self, count: int) -> tuple[list[Problem], bool]:
         """`count` problems with answers that neither training nor the evaluation has, and whether there are such.
@@ -127,11 +131,13 @@ class Subject:
         if ":" in how.source:
             seed = (how.seed + 1) % 2**32
             other = how.model_copy(update={"seed": seed, "size": 2 * count + how.size, "limit": None})
+            from esr.problems import apart, training
+
+            final_ones = tasks.load(how, "eval", need_answer=True).problems
             try:
-                made = tasks.load(other, "eval", need_answer=True)
+                fresh = apart(other, [*training(self.config, self.pair).problems, *final_ones]).problems
             except UserError:  # the task has fewer problems than that
-                made = []
-            fresh, _ = tasks.disjoint(tasks.load(how, "eval", need_answer=True), self._unseen(made))
+                fresh = []
             if len(fresh) >= count:
                 return fresh[:count], True
         return final, False
@@ -143,9 +149,6 @@ class Subject:
                 f"{self.target}: this analysis grades responses, so it needs an `eval` section in the configuration."
             )
         return self.config.eval
-
-    def _unseen(self, problems: list[Problem]) -> list[Problem]:
-        return tasks.disjoint(tasks.load(self.config.data, "train", need_answer=False), problems)[0]
 
 
 def open_subject(

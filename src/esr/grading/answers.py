@@ -36,7 +36,7 @@ def _without_box(reference: str, text: str) -> Grade:
     answer = unboxed(text)
     if answer is not None and not is_prose(answer):
         return summary([answer], compare(reference, [answer]))
-    gold = _boxed(reference)
+    gold = verifiable(reference)
     verdict = judge("answers", gold, [answer or text[-TAIL:]], own=gold)[0]
     if verdict.found is None:
         return Grade(first=verdict.right, last=verdict.right, any=verdict.right, note=verdict.note)
@@ -48,8 +48,8 @@ def compare(reference: str, answers: Sequence[str]) -> dict[str, bool | None]:
     """A verdict on each different answer; None where math-verify failed or was late."""
     verdicts = {answer: same(answer, reference) for answer in answers}
     unsure = [answer for answer, verdict in verdicts.items() if verdict is None]
-    gold = _boxed(reference)
-    judged = judge("answers", gold, [_boxed(answer) for answer in unsure], own=gold)
+    gold = verifiable(reference)
+    judged = judge("answers", gold, [verifiable(answer) for answer in unsure], own=gold)
     return verdicts | {answer: verdict.right for answer, verdict in zip(unsure, judged, strict=True)}
 
 
@@ -168,13 +168,14 @@ def _no_spaces(text: str) -> str:
     return re.sub(r"\s", "", text).strip("$.")
 
 
-def _boxed(answer: str) -> str:
+def verifiable(answer: str) -> str:
+    """An answer as math-verify reads it: boxed LaTeX without units and labels."""
     items = parts(answer)
-    text = ", ".join(_verifiable(item) for item in items) if items else _verifiable(answer)
+    text = ", ".join(_item(item) for item in items) if items else _item(answer)
     return rf"\boxed{{{text}}}"
 
 
-def _verifiable(answer: str) -> str:
+def _item(answer: str) -> str:
     spelling = spell(answer)
     percent = r"\%" if spelling.unit == "%" else ""
     return (spelling.text if spelling.value is None or spelling.decimal else str(spelling.value)) + percent

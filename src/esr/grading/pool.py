@@ -17,6 +17,7 @@ from esr.grading.verdict import Verdict
 
 WORKERS = 2
 DEADLINE = 5.0  # seconds for one response
+LATE = "no verdict in time"
 START = 120.0  # seconds for a worker to load its libraries
 
 KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")
@@ -42,7 +43,7 @@ class Worker:
                 verdicts.append(Verdict(*self._receive(end - time.monotonic())))
         except (OSError, EOFError):  # TimeoutError is an OSError
             self.stop()
-        return verdicts + [Verdict(note="no verdict in time")] * (len(job[2]) - len(verdicts))
+        return verdicts + [Verdict(note=LATE)] * (len(job[2]) - len(verdicts))
 
     def stop(self) -> None:
         """Kill the process, if there is one."""

@@ -53,7 +53,7 @@ def measure(folder: Path, *, count: int, seed: int = 0) -> Scores:
     tokenizer = load_tokenizer(config)
     ends = terminators.of_model(tokenizer, config)
     lm = load_model(config, torch.device("cpu"), ends)
-    problems = tasks.load(settings, "eval", need_answer=True)
+    problems = tasks.load(settings, "eval", need_answer=True).problems
     return score(evaluate.graded_responses(lm, problems, settings, ends, seed, f"Measuring {folder.name}"))
 
 

@@ -111,6 +111,8 @@ class Evaluation(Evaluated):
     tokens: dict[str, float]
     """Response length: p10, p50, p90, mean."""
     grader_failures: int
+    left_out: dict[str, int] = {}
+    """Rows of the task that are no problems here, by reason."""
     seconds: float
 
     @model_validator(mode="before")

@@ -13,6 +13,7 @@ from typing import Any
 
 from esr import __version__
 from esr.records.base import FORMAT_VERSION
+from esr.runs.files import read_json, write_json
 
 PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "datasets", "math-verify", "reasoning-gym", "numpy",
@@ -75,6 +76,12 @@ def _gpus() -> list[str]:
         return subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout.strip().splitlines()
     except (OSError, subprocess.TimeoutExpired):
         return []
+
+
+def note_left_out(file: Path, rows: Mapping[str, int]) -> None:
+    """Add to `env.json` how many rows of the training data are no prompts, by reason."""
+    if rows:
+        write_json(file, {**read_json(file), "left_out": dict(rows)})
 
 
 def _git_revision() -> str | None:

@@ -3,49 +3,81 @@
 import difflib
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from esr.config import TaskConfig
+from esr.console import say
 from esr.errors import UserError
 from esr.records.problem import Problem
 from esr.tasks import calls, code, files, generated, hub
+from esr.tasks.rows import LeftOut, Table
 
 Purpose = Literal["train", "eval"]
 
 
-def load(task: TaskConfig, purpose: Purpose, need_answer: bool) -> list[Problem]:
+@dataclass(frozen=True)
+class Loaded:
+    """Problems of a task, and what was left out on the way."""
+
+    problems: Sequence[Problem]
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Rows without a usable problem, by reason."""
+    repeated: int = 0
+    """Rows whose question had occurred before; an evaluation has each question once."""
+
+
+def load(task: TaskConfig, purpose: Purpose, need_answer: bool) -> Loaded:
     """The problems of a task in their own order, cut down to `task.limit` of them drawn with `task.seed`.
 
     Ids are unique and stable between runs: source, position, hash of the question. Generated evaluation problems come
     from other random states than training prompts (`disjoint` removes equal questions). Files and hub data sets need,
-    and give, answers only with `need_answer`. An evaluation has each
-    question once. Raises `UserError` if the source cannot be read or has no problem.
+    and give, answers only with `need_answer`. What is left out is said. Raises `UserError` if the source cannot be read,
+    has no problem, or half of its rows or more cannot be used.
     """
     problems = _read(task, purpose, need_answer)
+    left_out = problems.left_out if isinstance(problems, Table) else LeftOut()
+    if left_out:
+        say(f"{describe(task)}: {left_out.total():,} rows cannot be used and are left out ({left_out.describe()}).")
+    questions = problems.questions if isinstance(problems, Table) else [p.question for p in problems]
+    places: Sequence[int] = range(len(questions))
     if purpose == "eval":
-        problems = list({" ".join(p.question.split()): p for p in reversed(problems)}.values())[::-1]
-    if task.limit is None or task.limit >= len(problems):
-        return problems
-    return [problems[i] for i in sorted(random.Random(task.seed).sample(range(len(problems)), task.limit))]
+        first = {question: i for i, question in reversed(list(enumerate(map(squeezed, questions))))}
+        places, repeated = sorted(first.values()), len(questions) - len(first)
+        if repeated:
+            say(f"{describe(task)}: {repeated:,} of {len(questions):,} questions occur again and are left out.")
+    else:
+        repeated = len(questions) - len(set(map(squeezed, questions)))
+    if task.limit is not None and task.limit < len(places):
+        drawn = random.Random(task.seed).sample(range(len(places)), task.limit)
+        places = [places[i] for i in sorted(drawn)]
+    whole = isinstance(places, range)
+    return Loaded(problems if whole else [problems[i] for i in places], Counter(left_out), repeated)
+
+
+def squeezed(question: str) -> str:
+    """A question as it is compared with others: spaces do not count."""
+    return " ".join(question.split())
 
 
 def describe(task: TaskConfig) -> str:
     """A short name of the task for records: `gsm8k`, `owner/name/subset/split`, a file's name, `reasoning_gym:TASK`."""
-    if _is_file(task.source):
+    if files.is_file(task.source):
         return Path(task.source).name
     return "/".join(part for part in (task.source, task.subset, task.split) if part)
 
 
 def disjoint(train: Sequence[Problem], evaluation: Sequence[Problem]) -> tuple[list[Problem], int]:
     """The evaluation problems whose question is no training prompt, and the number left out."""
-    seen = {" ".join(problem.question.split()) for problem in train}
-    kept = [problem for problem in evaluation if " ".join(problem.question.split()) not in seen]
+    seen = {squeezed(problem.question) for problem in train}
+    kept = [problem for problem in evaluation if squeezed(problem.question) not in seen]
     return kept, len(evaluation) - len(kept)
 
 
-def _read(task: TaskConfig, purpose: Purpose, need_answer: bool) -> list[Problem]:
+def _read(task: TaskConfig, purpose: Purpose, need_answer: bool) -> Sequence[Problem]:
     kind, colon, name = task.source.partition(":")
     if kind == "lab" and colon:
         from esr.tasks.lab import problems
@@ -57,17 +89,14 @@ def _read(task: TaskConfig, purpose: Purpose, need_answer: bool) -> list[Problem
         return calls.problems(name, task)
     if task.source in code.NAMED:
         return code.problems(task, unsafe=getattr(task, "unsafe_code", False))
-    if _is_file(task.source):
+    if files.is_file(task.source):
         return files.problems(task, need_answer)
     if task.source in hub.NAMED or re.fullmatch(r"[\w.-]+/[\w.-]+", task.source):
         return hub.problems(task, purpose, need_answer)
     near = difflib.get_close_matches(task.source, hub.NAMED, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise UserError(
-        f"Task source {task.source!r} is unknown{hint}: give a hub data set as owner/name, a .jsonl or .parquet file,"
-        f" reasoning_gym:TASK, lab:TASK, or one of {', '.join([*hub.NAMED, *code.NAMED, *(f'bfcl:{c}' for c in calls.CATEGORIES)])}."
+        f"Task source {task.source!r} is unknown{hint}: give a hub data set as owner/name, a data file (.jsonl, .json, .csv,"
+        f" .parquet), reasoning_gym:TASK, lab:TASK, or one of"
+        f" {', '.join([*hub.NAMED, *code.NAMED, *(f'bfcl:{c}' for c in calls.CATEGORIES)])}."
     )
-
-
-def _is_file(source: str) -> bool:
-    return Path(source).suffix in files.SUFFIXES

@@ -49,7 +49,8 @@ def _rows(task: TaskConfig) -> Iterator[Mapping[str, Any]]:
         except (ModuleNotFoundError, FileNotFoundError):
             pass  # not installed: the hub has it
     name, subset = NAMED[task.source]
-    return (row for _, row in hub.rows(name, task.subset or subset, task.split or "test"))
+    rows = hub.rows(name, task.subset or subset, task.split or "test")
+    return (row for _, row in rows if not isinstance(row, str))
 
 
 def _lines(file: Path) -> Iterator[Mapping[str, Any]]:

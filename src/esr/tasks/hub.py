@@ -7,8 +7,8 @@ from typing import Literal
 from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.models import hub
-from esr.records.problem import Problem
-from esr.tasks.rows import Row, to_problems
+from esr.tasks.files import from_dataset
+from esr.tasks.rows import Row, Table, to_problems
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ NAMED = {
 """The named tasks. The only split of aime24 is called train; it is the whole test."""
 
 
-def problems(task: TaskConfig, purpose: Literal["train", "eval"], need_answer: bool) -> list[Problem]:
+def problems(task: TaskConfig, purpose: Literal["train", "eval"], need_answer: bool) -> Table:
     """The problems of a split; the task's `subset` and `split` go before the defaults of a named task.
 
     Raises `UserError`, within seconds, for a hub that cannot be reached where there is no cached copy, and for an
@@ -43,12 +43,13 @@ def problems(task: TaskConfig, purpose: Literal["train", "eval"], need_answer: b
     split = task.split or (source.train if purpose == "train" else source.test)
     if split is None:
         raise UserError(f"{task.source} is a test set without training prompts; set `data.source` to another data set.")
-    table = rows(source.id, task.subset or source.subset, split)
-    where = f"{source.id} (split {split})"
-    return to_problems(table, where, task.source, source.question, source.answer if need_answer else None)
+    wanted = [source.question, source.answer] if need_answer else [source.question]
+    table = rows(source.id, task.subset or source.subset, split, wanted)
+    where, answer = f"{source.id} (split {split})", source.answer if need_answer else None
+    return to_problems(table, where, task.source, source.question, answer, task.grader or "answers")
 
 
-def rows(name: str, subset: str | None, split: str) -> Iterator[Row]:
+def rows(name: str, subset: str | None, split: str, wanted: list[str] | None = None) -> Iterator[Row]:
     """The rows of a split, from the hub or, where it cannot be reached, from the local cache."""
     import datasets
 
@@ -64,5 +65,4 @@ def rows(name: str, subset: str | None, split: str) -> Iterator[Row]:
             ) from None
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise UserError(f"Data set {name} cannot be loaded: {reason}. Check the task's `subset` and `split`.") from None
-    for number, row in enumerate(table, 1):
-        yield f"row {number}", row
+    return from_dataset(table, wanted or [])

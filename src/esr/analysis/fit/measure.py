@@ -24,6 +24,7 @@ from esr.console import progress, say
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
 from esr.prepare import Prepared, prepare
+from esr.problems import Chosen
 from esr.records.base import Estimate
 from esr.records.fit import Cost, Fit, FitSettings, Handover, Pilot
 from esr.records.problem import Problem
@@ -214,7 +215,7 @@ def train_pilots(check: Check, plan: Prepared) -> Cost:
         run, config = folder(check, str(n)), pilot_config(plan.config, n, length)
         if not run.complete(config):
             say(f"Pilot: {length} steps at N = {n}.")
-            carry_out(replace(plan, config=config, problems=[]), run)
+            carry_out(replace(plan, config=config, measured=Chosen([])), run)
     return cost(folder(check, str(cap)), cap)
 
 

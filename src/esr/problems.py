@@ -1,0 +1,84 @@
+"""The prompts that a run trains on, and the problems that measure it: the same for training, `esr eval` and analyses."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from esr import prompts, tasks
+from esr.config import Config, ModelConfig, TaskConfig
+from esr.console import say
+from esr.errors import UserError
+from esr.grading.check import check
+from esr.pair import Pair
+from esr.records.problem import Problem
+from esr.tasks.rows import MOST_LEFT_OUT
+
+IN_TRAINING = "the question is a training prompt"
+
+
+Side = tuple[PreTrainedTokenizerBase, ModelConfig]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Problems that are used, and the rows and problems that are not, by reason."""
+
+    problems: list[Problem]
+    left_out: Counter[str] = field(default_factory=Counter)
+    total: int = 0
+    """Problems that the source has."""
+    repeated: int = 0
+    """Those of them whose question had occurred before."""
+
+
+def sides(config: Config, pair: Pair) -> list[Side]:
+    """Both models' tokenizers, with how each is prompted."""
+    return [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
+
+
+def training(config: Config, pair: Pair) -> Chosen:
+    """The prompts of a run, in the order of its seed: no more than its steps need, none longer than it allows."""
+    loaded = tasks.load(config.data, "train", need_answer=False)
+    order = np.random.default_rng(config.run.seed).permutation(len(loaded.problems))
+    needed = config.optim.steps * config.rollout.prompts_per_step
+    limit = config.data.max_prompt_tokens
+    kept, long = prompts.keep_short((loaded.problems[i] for i in order), sides(config, pair), limit, needed)
+    if long:
+        say(f"{long} prompts are longer than {limit} tokens and are left out.")
+    left_out = loaded.left_out + Counter({f"longer than {limit} tokens": long} if long else {})
+    return Chosen(kept, left_out, len(loaded.problems), loaded.repeated)
+
+
+def apart(task: TaskConfig, trained: Sequence[Problem], need_answer: bool = True) -> Chosen:
+    """The problems of a task that are no training prompts (`trained`) and whose reference can be graded.
+
+    What is left out is said. Raises `UserError` if nothing, or less than half of the references, is left.
+    """
+    loaded = tasks.load(task, "eval", need_answer)
+    problems, shared = tasks.disjoint(trained, loaded.problems)
+    if shared:
+        say(f"{shared} evaluation problems also occur among the training prompts and are left out.")
+    if not problems:
+        raise UserError(
+            "Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split."
+        )
+    left_out = loaded.left_out + Counter({IN_TRAINING: shared} if shared else {})
+    return _gradable(task, problems, left_out) if need_answer else Chosen(problems, left_out)
+
+
+def _gradable(task: TaskConfig, problems: list[Problem], left_out: Counter[str]) -> Chosen:
+    checked, name = check(problems), tasks.describe(task)
+    faults = "; ".join(f"{reason}: {count:,}" for reason, count in checked.left_out.most_common())
+    if checked.left_out.total() >= MOST_LEFT_OUT * len(problems):
+        raise UserError(
+            f"{name}: {checked.left_out.total():,} of {len(problems):,} problems cannot be graded ({faults});"
+            " check the task's `answer` and `grader`."
+        )
+    if faults:
+        say(f"{name}: problems that cannot be graded are left out ({faults}).")
+    if checked.unchecked:
+        say(f"{name}: {checked.unchecked:,} of its references were not checked against their grader.")
+    return Chosen(checked.problems, left_out + checked.left_out)

@@ -36,6 +36,7 @@ def measure(
     from esr.distill import Distiller, gradient, update
     from esr.meters import PeakMemory, Phases
     from esr.method.events import one_vocabulary
+    from esr.method.events.positions import same
     from esr.method.tensors import Prompts, Rollout
     from esr.microbatch import Batch
     from esr.models.dropout import seeds
@@ -63,7 +64,7 @@ def measure(
     mask = torch.ones_like(ids, dtype=torch.bool)
     prompts = Prompts(ids[:, :PROMPT], mask[:, :PROMPT])
     rollout = Rollout(ids[:, PROMPT:], mask[:, PROMPT:], torch.ones(rows, dtype=torch.long, device=device))
-    batch = Batch(rollout, prompts, prompts, torch.rand(rows, n, device=device), seeds(0, keys).to(device), keys)
+    batch = Batch(same(rollout), prompts, prompts, torch.rand(rows, n, device=device), seeds(0, keys).to(device), keys)
     peak = PeakMemory(device)
     for index in range(2):
         gradient(distiller, batch, index, Phases(device), micro)

@@ -1,7 +1,8 @@
 """What can be known of a student, a teacher and their data before any weights are loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -15,8 +16,10 @@ from esr.method.events import EventSpace, one_vocabulary
 from esr.method.events.alignment import Alignment, align
 from esr.models import template, terminators
 from esr.models.load import check, load_tokenizer, read_config
-from esr.models.spelling import read_spelling
+from esr.models.spelling import carry, read_spelling
 from esr.records.tokenizers import TwoTokenizers
+
+Side = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,13 @@ class Pair:
             return self.alignment.events(merge)
         known = tuple(i for i in self.terminators if i < self.alignment.size)
         return one_vocabulary(self.alignment.size, known if merge else ())
+
+    def carry(self, writer: Side, reader: Side) -> Callable[[list[int]], list[int]]:
+        """How tokens of one side pass to the other: as they are; between different tokenizers, by their bytes."""
+        if writer == reader or not isinstance(self.alignment, Crossing):
+            return list
+        sides = {"student": self.alignment.student, "teacher": self.alignment.teacher}
+        return lambda ids: carry(ids, sides[writer], sides[reader])
 
     def baseline(self, loss: LossConfig, device: torch.device) -> Divergence | None:
         """The divergence of two models' logits that a baseline of `loss.cross` trains on; None: that over `events`."""

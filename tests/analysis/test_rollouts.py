@@ -6,6 +6,7 @@ import torch
 from esr import prompts
 from esr.analysis import responses, rollouts
 from esr.method.events import one_vocabulary
+from esr.method.events.positions import same
 from esr.records.rollouts import RolloutsSettings
 from esr.sampling.sampler import Sampler
 from subjects import PROBLEMS, subject
@@ -31,7 +32,7 @@ def test_chunks_are_the_full_responses(monkeypatch, elements):
     monkeypatch.setattr(responses, "CHUNK_ELEMENTS", elements)
     student, teacher = make_lm(1), make_lm(2)
     for batch, rollout in responses.batches(student, PROBLEMS, SAMPLER, seed=1):
-        parts = list(responses.chunks([student, teacher], batch, rollout, one_vocabulary(64)))
+        parts = list(responses.chunks(student, teacher, batch, same(rollout), one_vocabulary(64)))
         assert all(logp.shape[0] * 64 <= max(elements, 64) for _, sides in parts for logp in sides)
         for number, lm in enumerate((student, teacher)):
             got = torch.cat([sides[number] for _, sides in parts])

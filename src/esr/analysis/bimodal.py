@@ -113,8 +113,9 @@ def afterwards(
         rows = [i for i in range(len(problems)) if any(first + i == f.response for f in largest)]
         if rows:
             some = rollout.select(torch.tensor(rows, device=rollout.response_ids.device))
-            where = [(first + rows[i], j) for i, j in some.response_mask.nonzero().tolist()]
-            for part, (logp,) in chunks([after], [problems[i] for i in rows], some, events):
+            read = events.read(some)
+            where = [(first + rows[i], j) for i, j in read.student_starts.nonzero().tolist()]
+            for part, (logp,) in chunks(after, None, [problems[i] for i in rows], read, events):
                 for place, values in zip(where[part], logp, strict=True):
                     if place in wanted:
                         out[place] = values[wanted[place].to(values.device)].exp().tolist()

@@ -47,7 +47,6 @@ class Continuations:
     problems: Sequence[Problem]
     settings: EvalConfig
     """Temperature, nucleus and batch size; `max_new_tokens` caps prefix and continuation together."""
-    terminators: tuple[int, ...]
     seed: int
     kept: Parts
     advance: Advance
@@ -66,13 +65,19 @@ class Continuations:
         return [Head(at // samples, at % samples, *row) for at, row in enumerate(rows)]
 
     def tails(
-        self, stage: str, lm: LM, heads: Sequence[Head], k: int, times: int, as_text: bool = False
+        self,
+        stage: str,
+        lm: LM,
+        heads: Sequence[Head],
+        k: int,
+        times: int,
+        carry: Callable[[list[int]], list[int]] = list,
     ) -> list[Grades]:
         """`times` continuations by `lm` of the first k tokens of each head, graded together with them.
 
         A head that ended within k tokens gets none. Continuation j of sample i of a problem uses the same random numbers
-        for every k, stage and model, and never those of the head. `as_text`: the tokens pass as text (special ones left
-        out), tokenised again; otherwise they pass as they are, after the continuing model's own prompt.
+        for every k, stage and model, and never those of the head. `carry` turns the head's tokens into those that `lm` reads
+        after its own prompt; by default they pass as they are.
         """
         by_problem: dict[int, list[Head]] = {}
         for head in heads:
@@ -83,9 +88,7 @@ class Continuations:
             live = [head for head in found if not head.ended(k)]
             if not live:
                 return [[] for _ in found]
-            starts = [head.ids[:k] for head in live]
-            if as_text:
-                starts = [again(lm, ids) for ids in starts]
+            starts = [carry(head.ids[:k]) for head in live]
             noise = Noise(tuple(row for head in live for row in self._noise(head, times)))
             cap = self.settings.max_new_tokens - k
             written = self._sample(lm, [head.problem for head in live], starts, cap, noise, stage)
@@ -141,9 +144,9 @@ class Continuations:
         return tick
 
 
-def again(lm: LM, ids: list[int]) -> list[int]:
-    """Tokens as this model's tokenizer reads their text, special tokens left out."""
-    text = prompts.decode(lm.tokenizer, [ids])[0]
+def again(writer: LM, lm: LM, ids: list[int]) -> list[int]:
+    """Tokens of `writer` as the tokenizer of `lm` reads their text, special tokens left out."""
+    text = prompts.decode(writer.tokenizer, [ids])[0]
     return list(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

@@ -11,7 +11,7 @@ Limits: this measures the end of a response whose beginning is fixed, not the te
 is one prefix a problem, so pass@k is over its continuations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -72,10 +72,17 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
     kept = Parts(subject.directory, "decay", depends)
     before = continuation.done(kept, stages, len(problems), how.batch_size)
     with progress("Teacher decay", len(stages) * len(problems), "case", before) as advance:
-        work = Continuations(problems, how, subject.pair.terminators, settings.seed, kept, advance)
+        work = Continuations(problems, how, settings.seed, kept, advance)
         heads = {side: work.heads(writing(side), lm, how.max_new_tokens, 1) for side, lm in lms.items()}
         tails = {
-            (writer, side, k): work.tails(stage(writer, side, k), lms[side], heads[writer], k, settings.samples, text)
+            (writer, side, k): work.tails(
+                stage(writer, side, k),
+                lms[side],
+                heads[writer],
+                k,
+                settings.samples,
+                carrying(subject, lms, writer, side, text),
+            )
             for writer, side in PAIRS
             for k in lengths
         }
@@ -97,6 +104,15 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
         ],
         recommendation=recommend(losses(curves["student", "teacher", "all"], published=text), text),
     )
+
+
+def carrying(
+    subject: Subject, lms: Mapping[Side, LM], writer: Side, side: Side, text: bool
+) -> Callable[[list[int]], list[int]]:
+    """How a prefix passes from its writer to the side that continues it: as tokens, or as `text`."""
+    if text:
+        return lambda ids: continuation.again(lms[writer], lms[side], ids)
+    return subject.pair.carry(writer, side)
 
 
 def student_of(subject: Subject, settings: DecaySettings) -> tuple[LM, str]:

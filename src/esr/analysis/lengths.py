@@ -176,8 +176,6 @@ def from_models(subject: Subject, settings: LengthsSettings, others: Sequence[Ru
     start = time.perf_counter()
     problems, task = subject.held_out(settings.problems)
     how = subject.config.eval or EvalConfig(source=subject.config.data.source)
-    sampler = Sampler(how.max_new_tokens, subject.pair.terminators, how.temperature, how.top_p)
-
     loads: list[tuple[str, Callable[[], LM]]] = [("before", lambda: subject.before)]
     if (after := subject.after) is not None:
         loads.append((f"step {subject.step}", lambda: after))
@@ -186,6 +184,7 @@ def from_models(subject: Subject, settings: LengthsSettings, others: Sequence[Ru
     models = []
     for name, load in loads:
         lm, tokens, finished = load(), [], []
+        sampler = Sampler(how.max_new_tokens, lm.terminators, how.temperature, how.top_p)
         with progress(f"Responses of {name}", len(problems), "problem") as advance:
             for batch, rollout in batches(lm, problems, sampler, settings.seed, how.batch_size):
                 tokens += [[t] for t in rollout.lengths.tolist()]

@@ -41,7 +41,7 @@ def compute(subject: Subject, settings: PrefixSwapSettings) -> PrefixSwap:
     kept = Parts(subject.directory, "prefix-swap", depends)
     done = continuation.done(kept, stages, len(problems), how.batch_size)
     with progress("Prefix swap", len(stages) * len(problems), "case", done) as advance:
-        work = Continuations(problems, how, subject.pair.terminators, settings.seed, kept, advance)
+        work = Continuations(problems, how, settings.seed, kept, advance)
         heads = {side: work.heads(writing(side), lm, n, settings.samples) for side, lm in lms.items()}
         graded = {
             (prefix, tail): merged(

@@ -13,13 +13,14 @@ from esr import prompts
 from esr.analysis.subject import Subject
 from esr.method.divergence import forward_kl
 from esr.method.events import EventSpace
+from esr.method.events.positions import Positions
 from esr.method.tensors import PositionStats, Rollout
 from esr.models.lm import LM
 from esr.records.problem import Problem
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
-from esr.scoring import CHUNK_ELEMENTS, compare, head, hidden_states
+from esr.scoring import CHUNK_ELEMENTS, at, compare, head, hidden_states
 
 BATCH = 16
 """Responses sampled and scored together."""
@@ -68,18 +69,21 @@ def hidden(lm: LM, problems: Sequence[Problem], rollout: Rollout) -> Tensor:
 
 @torch.no_grad()
 def chunks(
-    lms: Sequence[LM], problems: Sequence[Problem], rollout: Rollout, events: EventSpace
+    student: LM, teacher: LM | None, problems: Sequence[Problem], positions: Positions, events: EventSpace
 ) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Event log-probabilities of each model at the M real positions of a rollout, each after its own prompt.
+    """Event log-probabilities of one model or both at the M positions that are compared, each after its own prompt.
 
-    Yields (positions, one (m, V) tensor for each model) in row-major order of `rollout.response_mask`, with m so small
+    Yields (positions, one (m, V) tensor for each model) in row-major order of `positions.student_starts`, with m so small
     that no more than `CHUNK_ELEMENTS` of a model are held.
     """
-    states = [hidden(lm, problems, rollout) for lm in lms]
-    width = max(1, CHUNK_ELEMENTS // max(lm.vocab_size for lm in lms))
-    for start in range(0, int(rollout.response_mask.sum()), width):
+    sides = [(student, events.student, positions.student, positions.student_starts)]
+    if teacher is not None:
+        sides.append((teacher, events.teacher, positions.teacher, positions.teacher_starts))
+    states = [at(hidden(lm, problems, rollout), rollout, starts) for lm, _, rollout, starts in sides]
+    width = max(1, CHUNK_ELEMENTS // max(lm.vocab_size for lm, *_ in sides))
+    for start in range(0, len(states[0]), width):
         part = slice(start, start + width)
-        yield part, [events.student.log_probs(head(lm, h[part])) for lm, h in zip(lms, states, strict=True)]
+        yield part, [side.log_probs(head(lm, h[part])) for (lm, side, *_), h in zip(sides, states, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Scored:
     overlap: Tensor
     """Share of the student's top events among the teacher's."""
     mask: Tensor
+    """Positions that are compared."""
 
     def values(self, field: str) -> Tensor:
         """(B, T) values of a field of `stats`, of `overlap`, or of `gap`: |log p_s - log p_t| at the sampled token."""
@@ -100,9 +105,11 @@ class Scored:
 
 @torch.no_grad()
 def score(student: LM, teacher: LM, problems: Sequence[Problem], rollout: Rollout, events: EventSpace) -> Scored:
-    """Both KLs, entropies, agreement and overlap at every position of given responses, each side after its own prompt."""
-    ours, theirs = (hidden(lm, problems, rollout) for lm in (student, teacher))
-    mask = rollout.response_mask
+    """Both KLs, entropies, agreement and overlap wherever the two can be compared, each side after its own prompt."""
+    positions = events.read(rollout)
+    mask = positions.student_starts
+    ours = at(hidden(student, problems, rollout), rollout, mask)
+    theirs = at(hidden(teacher, problems, positions.teacher), positions.teacher, positions.teacher_starts)
     stats = compare(student, teacher, ours, theirs, rollout.response_ids[mask], events, forward_kl)
     overlap = torch.zeros(mask.shape, device=mask.device)
     overlap = overlap.masked_scatter(mask, top_k_overlap(student, teacher, ours, theirs, events))

@@ -108,11 +108,17 @@ def size(views: Sequence[RolloutView]) -> int:
 
 
 def view(name: Literal["before", "after"], lm: LM, teacher: LM, written: Written, events: EventSpace) -> RolloutView:
-    """A response with both models' view of each token."""
-    tokens = written.rollout.response_ids[written.rollout.response_mask]
+    """A response with both models' view of each token, or of each chunk of tokens between places that are compared."""
+    read = events.read(written.rollout)
+    tokens = written.rollout.response_ids[read.student_starts]
     views: list[TokenView] = []
-    for part, (student, target) in chunks([lm, teacher], [written.problem], written.rollout, events):
+    for part, (student, target) in chunks(lm, teacher, [written.problem], read, events):
         views += token_views(student, target, tokens[part], events, lm.tokenizer)
+    spelled = zip(
+        parts_of(read.student, read.student_starts, lm.tokenizer),
+        parts_of(read.teacher, read.teacher_starts, teacher.tokenizer), strict=True,
+    )  # fmt: skip
+    views = [v.model_copy(update=as_chunk(*both)) for v, both in zip(views, spelled, strict=True)]
     return RolloutView(
         problem=written.problem.id,
         question=written.problem.question,
@@ -121,6 +127,20 @@ def view(name: Literal["before", "after"], lm: LM, teacher: LM, written: Written
         finished=bool(written.rollout.finished[0]),
         tokens=views,
     )
+
+
+def parts_of(rollout: Rollout, starts: Tensor, tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
+    """The tokens of a single response, as text, from each start to the next."""
+    texts = [token_text(tokenizer, t) for t in rollout.token_lists()[0]]
+    first = starts[0].nonzero().squeeze(-1).tolist()
+    return [texts[a:b] for a, b in zip(first, [*first[1:], None], strict=True)]
+
+
+def as_chunk(student: list[str], teacher: list[str]) -> dict[str, object]:
+    """What a view of more than one token for either side says besides: its text, and where each side's tokens end."""
+    if len(student) == len(teacher) == 1:
+        return {}
+    return {"token": "".join(student), "student_parts": student, "teacher_parts": teacher}
 
 
 def token_views(

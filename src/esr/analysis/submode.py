@@ -120,8 +120,9 @@ def measured(
     """What `lm` and the teacher say at every position of the responses."""
     into, seen = Commitment(), 0
     for batch, rollout in responses:
-        where = rollout.response_mask.nonzero()
-        for part, (student, target) in chunks([lm, teacher], batch, rollout, events):
+        read = events.read(rollout)
+        where = read.student_starts.nonzero()
+        for part, (student, target) in chunks(lm, teacher, batch, read, events):
             into.add(student, target, seen + where[part, 0], measure)
             if bimodal is not None:
                 bimodal.add(student, target, seen + where[part, 0], where[part, 1])

@@ -95,6 +95,12 @@ def read_spelling(tokenizer: PreTrainedTokenizerBase, size: int, silent: Sequenc
     return Spelling(name, tuple(spelled), special, unknown, key, _plain(tree))
 
 
+def carry(ids: Sequence[int], writer: Spelling, reader: Spelling) -> list[int]:
+    """Tokens of one spelling as another writes their bytes; what spells nothing for either is left out."""
+    written = reader.encode([b"".join(writer.pieces[i] or b"" for i in ids)])[0]
+    return [i for i in written if i >= 0 and reader.pieces[i] is not None]
+
+
 def prove(spelling: Spelling, texts: Sequence[str]) -> None:
     """Raise `UserError`, with the text that shows it, unless the ids of every text spell exactly that text.
 

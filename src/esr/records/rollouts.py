@@ -35,6 +35,10 @@ class TokenView(Record):
     student_top: list[tuple[str, float]]
     """Five most probable tokens and their probabilities."""
     teacher_top: list[tuple[str, float]]
+    student_parts: list[str] = []
+    """With two tokenizers: the tokens of a chunk that is longer than one token for either side."""
+    teacher_parts: list[str] = []
+    """The same chunk in the teacher's tokens."""
 
 
 class RolloutView(Record):

@@ -63,8 +63,7 @@ class Check:
 
     def work(self, count: int, advance: Any) -> Continuations:
         """On the first `count` problems."""
-        stops = self.subject.pair.terminators
-        return Continuations(self.problems[:count], self.how, stops, self.settings.seed, self.kept, advance)
+        return Continuations(self.problems[:count], self.how, self.settings.seed, self.kept, advance)
 
     def own(self, work: Continuations, name: str, lm: LM) -> list[Head]:
         """Whole responses."""
@@ -167,8 +166,9 @@ def handover(
     check: Check, work: Continuations, begun: Sequence[Head], alone: Sequence[Head], side: tuple[str, LM], k: int
 ) -> Handover:
     """`side` goes on after the first k tokens of `begun`, against its own responses `alone`."""
-    name, lm = side
-    tails = work.tails(f"{name} after {k} tokens of the other", lm, begun, k, 1)
+    (name, lm), pair = side, check.subject.pair
+    carry = pair.carry("teacher", "student") if name == "student" else pair.carry("student", "teacher")
+    tails = work.tails(f"{name} after {k} tokens of the other", lm, begun, k, 1, carry)
     found = {check.problems[h.problem].id: numbers(t) for h, t in zip(begun, tails, strict=True) if not h.ended(k)}
     found, own = {i: g for i, g in found.items() if g}, check.graded(alone)
     finished = sum(h.ended(k) for h in begun)
@@ -252,7 +252,9 @@ def pilot(check: Check, models: Models, n: int, count: int) -> Pilot:
             check.own(work, f"pilot {n}/{at}", load_trained(config, run.find_checkpoint(at), device, stops))
             for at in (max(1, steps // 2), steps)
         )
-        tails = work.tails(f"teacher after pilot {n}", models.teacher, trained, n, 1)
+        tails = work.tails(
+            f"teacher after pilot {n}", models.teacher, trained, n, 1, models.pair.carry("student", "teacher")
+        )
     own = check.graded(trained)
     passed = {i: numbers(t) if not h.ended(n) else own[i] for i, h, t in zip(own, trained, tails, strict=True)}
     half, last, start = accuracy(check.graded(halfway)), accuracy(own), accuracy(student)

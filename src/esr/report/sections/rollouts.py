@@ -14,6 +14,7 @@ WITHOUT_SCRIPT = 2
 """Responses that are readable without script."""
 FIELDS = (
     "token", "reverse_kl", "student_entropy", "teacher_entropy", "student_rank", "teacher_rank", "student_top", "teacher_top",
+    "parts",
 )  # fmt: skip
 
 
@@ -100,4 +101,6 @@ def block(views: Sequence[tuple[Run, str, RolloutView]]) -> dict[str, Any]:
 
 def _row(t: TokenView, number: Any) -> list[Any]:
     tops = [[part for name, p in top for part in (number(name), p)] for top in (t.student_top, t.teacher_top)]
-    return [number(t.token), t.reverse_kl, t.student_entropy, t.teacher_entropy, t.student_rank, t.teacher_rank, *tops]
+    parts = [[" | ".join(t.student_parts), " | ".join(t.teacher_parts)]] if t.student_parts else []
+    numbers = [t.reverse_kl, t.student_entropy, t.teacher_entropy, t.student_rank, t.teacher_rank]
+    return [number(t.token), *numbers, *tops, *parts]

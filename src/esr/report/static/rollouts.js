@@ -134,13 +134,14 @@ function hint() {
 }
 
 function tell(r, spans, i) {
-  const [text, kl, studentEntropy, teacherEntropy, studentRank, teacherRank, student, teacher] = r.tokens[i];
+  const [text, kl, studentEntropy, teacherEntropy, studentRank, teacherRank, student, teacher, parts] = r.tokens[i];
   for (const now of reader.querySelectorAll(".now")) now.classList.remove("now");
   spans[i].classList.add("now");
   const facts = element("dl");
   for (const [name, value] of [
     ["reverse KL", nats(kl)], ["student's rank", studentRank], ["student's entropy", nats(studentEntropy)],
     ["teacher's rank", teacherRank], ["teacher's entropy", nats(teacherEntropy)],
+    ...(parts ? [["student's tokens", inLine(parts[0])], ["teacher's tokens", inLine(parts[1])]] : []),
   ]) facts.append(element("dt", "", name), element("dd", "", String(value)));
   const tops = element("div", "tops");
   tops.append(top("Student", "c1", student, text), top("Teacher", "c2", teacher, text));

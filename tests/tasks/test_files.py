@@ -70,7 +70,7 @@ READ: list[tuple[str, str, bytes, int, str]] = [
     ("tsv", "a.tsv", csv(sep="\t"), 5, ""),
     ("integer answers", "a.jsonl", lines(*FIVE, row(answer=7)), 6, ""),
     ("decimal answers", "a.jsonl", lines(*FIVE, row(answer=0.5)), 6, ""),
-    ("boolean answers", "a.jsonl", lines(*FIVE, row(answer=True)), 6, ""),
+    ("boolean answers", "a.jsonl", lines(*FIVE, row(answer=True)), 5, "'answer' is true or false"),
     ("answer in a list of one", "a.jsonl", lines(*FIVE, row(answer=["7"])), 6, ""),
     ("zero as an answer", "a.jsonl", lines(*FIVE, row(answer=0)), 6, ""),
     ("a long row", "a.jsonl", lines(*FIVE, row("x" * 500_000)), 6, ""),
@@ -164,12 +164,11 @@ def test_reasons_are_counted(tmp_path: Path) -> None:
 
 
 def test_answers_are_kept_as_they_are(tmp_path: Path) -> None:
-    answers: list[Any] = [7, 0.5, True, " x ", r"\frac{1}{2}", "1,234", ["9"], "So\n#### 4"]
+    answers: list[Any] = [7, 0.5, " x ", r"\frac{1}{2}", "1,234", ["9"], "So\n#### 4"]
     (tmp_path / "a.jsonl").write_bytes(lines(*(row(f"q{i}", a) for i, a in enumerate(answers))))
     assert [p.answer for p in read(tmp_path / "a.jsonl")[0]] == [
         "7",
         "0.5",
-        "True",
         "x",
         r"\frac{1}{2}",
         "1,234",

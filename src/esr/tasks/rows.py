@@ -142,7 +142,7 @@ def _question(value: Any, column: str) -> str:
 def _answer(value: Any, column: str) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if not isinstance(value, (str, int, float)):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise Unusable(f"{column!r} is {_kind(value)}, but an answer must be text or a number")
     if isinstance(value, float) and not math.isfinite(value):
         raise Unusable(f"{column!r} is no number (NaN or infinite)")

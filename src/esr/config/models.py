@@ -1,0 +1,52 @@
+"""Student and teacher: where they come from, how they are prompted, what is trained."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from esr.config.section import LocalPath, Section
+
+
+class ModelConfig(Section):
+    """Where a model comes from, and how it is prompted."""
+
+    model: LocalPath
+    """Hub id, local directory, or `lab:NAME`."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit)."""
+    gguf_file: str | None = None
+    """Name of a GGUF file inside `model`; it is dequantised when loaded."""
+    adapter: LocalPath | None = None
+    """A PEFT adapter (hub id or directory) that is put on top of `model`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Weights' type. `auto`: bfloat16 on an accelerator (float16 on a T4 or V100), float32 on a CPU."""
+    attention: str | None = None
+    """Attention implementation by its transformers name (`sdpa`, `eager`, ...). Default: the model's own choice."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for sources you trust."""
+    system_prompt: str | None = None
+    """System text. A chat template without a system role gets it at the head of the user turn."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Arguments for the chat template, such as `enable_thinking: false`."""
+
+
+class LoraConfig(Section):
+    """The low-rank adapter that the student trains."""
+
+    r: int = Field(32, ge=1)
+    """Rank."""
+    alpha: float = Field(64, gt=0)
+    """Scale; the update is multiplied by `alpha / r`."""
+    dropout: float = Field(0.05, ge=0, lt=1)
+    """Dropout on the adapter's input while training."""
+    target_modules: str | list[str] = "all-linear"
+    """Module names that get an adapter; `all-linear` is every linear layer but the head."""
+
+
+class StudentConfig(ModelConfig):
+    """The student: a model, and what of it is trained."""
+
+    train: Literal["lora", "full"] = "lora"
+    """Train a LoRA adapter, or every weight."""
+    lora: LoraConfig = LoraConfig()
+    """Settings of the adapter (`train: lora`)."""

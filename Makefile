@@ -28,7 +28,7 @@ browser: setup ## Run the page's tests in a headless Chromium (installs it where
 	$(BIN)/python tools/get_chromium.py
 	$(BIN)/python -m pytest -m browser tests/browser
 
-matrix: setup ## Run the tests three times under each setting that must not matter: threads, order, user, processor (hours)
+matrix: setup ## Run the tests nine times, under every setting that must not matter: threads, order, user, processor (an hour)
 	$(BIN)/python tools/test_matrix.py
 
 sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can)

@@ -1,5 +1,6 @@
 """What every test runs under, and the fixtures that several share. Nothing is downloaded."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ from hypothesis import settings
 from tiny import save_model
 
 torch.set_num_threads(1)
+for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+    if (
+        signal.getsignal(number) is signal.SIG_IGN
+    ):  # under nohup, or in the background; the processes of tests would inherit it
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 settings.register_profile("the same on every machine", deadline=None, derandomize=True)
 settings.load_profile("the same on every machine")
 

@@ -1,12 +1,9 @@
-"""Run the tests under every setting that must not matter, and print the counts: python tools/test_matrix.py [--times 3] [NAME ...]
+"""Run the tests under every setting that must not matter, and print the counts: python tools/test_matrix.py [ROW ...]
 
-    threads-unset  threads-1  threads-2     OMP_NUM_THREADS
-    serial                                  one process instead of several
-    no-home                                 a home directory that cannot be written to
-    avx2                                    kernels for a processor without AVX512
-    not-root                                without root's powers (root alone can try that, with setpriv)
-
-Each run has an order of its own. Exits with 1 if a test failed, or was skipped other than in the lane of TRL.
+Five things vary: OMP_NUM_THREADS (unset, 1, 2), one process or several, a home directory that can be written to or not, the
+kernels of the processor at hand or of one without AVX512, and root's powers. Nine runs, each in a random order of its own:
+every setting occurs in three of them, and every number of threads with every other setting (an orthogonal array). Exits with 1
+if a test failed, or was skipped other than in the lane of TRL.
 """
 
 import argparse
@@ -15,56 +12,60 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SETTINGS: dict[str, dict[str, str]] = {
-    "threads-unset": {},
-    "threads-1": {"OMP_NUM_THREADS": "1"},
-    "threads-2": {"OMP_NUM_THREADS": "2"},
-    "serial": {"OMP_NUM_THREADS": "1"},
-    "no-home": {"OMP_NUM_THREADS": "1", "HOME": "/dev/null"},
-    "avx2": {"OMP_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
-    "not-root": {"OMP_NUM_THREADS": "1"},
-}
+OLD_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+ROWS = [
+    ("unset", "parallel", "home", "root"),
+    ("unset", "parallel", "home", "avx2"),
+    ("unset", "serial", "no-home", "not-root"),
+    ("1", "parallel", "home", "not-root"),
+    ("1", "parallel", "no-home", "root"),
+    ("1", "serial", "home", "avx2"),
+    ("2", "parallel", "no-home", "avx2"),
+    ("2", "parallel", "home", "not-root"),
+    ("2", "serial", "home", "root"),
+]
+"""Of each run: threads, processes, home, and what else differs (nothing, the kernels, or root's powers)."""
 SKIPPED = 1
 """The module that compares with TRL."""
 
 
-def run(name: str) -> tuple[bool, str]:
-    """Whether a run was well, and pytest's last line."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_", "ONEDNN_", "ATEN_"))}
-    processes = [] if name == "serial" else ["-n", "logical", "--maxprocesses", "8", "--dist", "worksteal"]
-    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if name == "not-root" else []
+def run(threads: str, processes: str, home: str, machine: str) -> tuple[bool, str]:
+    """Whether a run was well, and what failed, with pytest's last line."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_", "ONEDNN_", "ATEN_"))}
+    env |= {"PYTHONDONTWRITEBYTECODE": "1"} | ({} if threads == "unset" else {"OMP_NUM_THREADS": threads})
+    env |= {"HOME": "/dev/null"} if home == "no-home" else {}
+    env |= OLD_PROCESSOR if machine == "avx2" else {}
+    several = ["-n", "logical", "--maxprocesses", "8", "--dist", "worksteal"] if processes == "parallel" else []
+    powerless = (
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if machine == "not-root" and not os.geteuid() else []
+    )
     with tempfile.TemporaryDirectory(prefix="esr-tests-") as folder:
-        done = subprocess.run(
-            [*powerless, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", f"{folder}/t", *processes], cwd=ROOT,
-            env=inherited | SETTINGS[name] | {"PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True,
-        )  # fmt: skip
+        tests = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--basetemp", f"{folder}/t", *several]
+        done = subprocess.run([*powerless, *tests], cwd=ROOT, env=env, capture_output=True, text=True)
     lines = done.stdout.strip().splitlines() or [done.stderr.strip()]
     failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
     skipped = re.search(r"(\d+) skipped", lines[-1])
     well = done.returncode == 0 and int(skipped[1] if skipped else 0) <= SKIPPED
-    return well, "\n".join([*failed, lines[-1]])
+    return well, "\n".join([*failed, lines[-1].strip("= ")])
 
 
 def main() -> None:
-    """Every setting, so many times."""
+    """Every row, or those that are named by their numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="settings; default: all")
-    parser.add_argument("--times", type=int, default=3)
-    args = parser.parse_args()
-    if unknown := set(args.names) - set(SETTINGS):
-        parser.error(f"no such setting: {', '.join(sorted(unknown))}")
+    parser.add_argument(
+        "rows", nargs="*", type=int, metavar="ROW", choices=range(1, len(ROWS) + 1), help="1 to 9; default: all"
+    )
     results = []
-    for name in args.names or SETTINGS:
-        if name == "not-root" and os.geteuid() != 0:
-            print("not-root: this is no root, so every other run was one of these", flush=True)
-            continue
-        for number in range(1, args.times + 1):
-            well, text = run(name)
-            results.append(well)
-            print(f"{name} {number}/{args.times}: {'well' if well else 'NOT WELL'}: {text}", flush=True)
+    for number in parser.parse_args().rows or range(1, len(ROWS) + 1):
+        started = time.monotonic()
+        well, text = run(*ROWS[number - 1])
+        results.append(well)
+        name = f"{number} ({', '.join((f'threads {ROWS[number - 1][0]}', *ROWS[number - 1][1:]))})"
+        print(f"{name}: {'well' if well else 'NOT WELL'} in {time.monotonic() - started:.0f} s: {text}", flush=True)
     print(f"{sum(results)} of {len(results)} runs were well")
     sys.exit(0 if all(results) else 1)
 

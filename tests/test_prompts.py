@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from esr import prompts
-from esr.config import ModelConfig
+from esr.config import ModelConfig, TeacherConfig
 from esr.errors import UserError
 from esr.method.events.alignment import align
 from esr.records.problem import Problem
@@ -78,3 +78,15 @@ def test_padded_tails_and_tokens_at_the_end_are_allowed_and_named():
     assert found.teacher_only == ("d", "e")
     assert "6 padding columns" in found.describe()
     assert "d, e" in found.describe()
+
+
+def test_a_privileged_teacher_sees_the_reference_in_training_and_each_text_once():
+    tokenizer = make_tokenizer()
+    problem = Problem(id="1", question="is {answer} 2?", answer="{question} 2")
+    privileged = TeacherConfig(model="x", prompt="{question} reference: {answer}")
+    asked = tokenizer.decode(prompts.ask(tokenizer, privileged, problem))
+    assert asked == "<|user|>is {answer} 2? reference: {question} 2<|im_end|><|assistant|>"
+    plain = prompts.ask(tokenizer, TeacherConfig(model="x"), problem)
+    assert plain == prompts.render(tokenizer, ModelConfig(model="x"), problem.question)
+    warned = prompts.describe([("student", tokenizer, ModelConfig(model="x")), ("teacher", tokenizer, privileged)])
+    assert any("ESR was made and measured with a plain teacher" in line for line in warned)

@@ -94,7 +94,7 @@ class Pair:
 
 def open_pair(config: Config) -> Pair:
     """Check both models' configurations and tokenizers. Raises `UserError` if they do not fit. Takes seconds."""
-    sides = (config.student, config.teacher)
+    sides: tuple[ModelConfig, ModelConfig] = (config.student, config.teacher)
     for side in sides:
         check(side)
     tokenizers = [load_tokenizer(side) for side in sides]

@@ -48,7 +48,7 @@ def prepare(config: Config) -> Prepared:
         say(line)
     measured = apart(config.eval, trained.problems) if config.eval else Chosen([])
     both = sides(config, pair)
-    rendered = [PromptPair(p, *(prompts.render(t, c, p.question) for t, c in both)) for p in trained.problems]
+    rendered = [PromptPair(p, *(prompts.ask(t, c, p) for t, c in both)) for p in trained.problems]
     for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), both, strict=True)]):
         say(line)
     require_room(config, rendered, measured.problems, both)

@@ -41,7 +41,7 @@ def sides(config: Config, pair: Pair) -> list[Side]:
 
 def training(config: Config, pair: Pair) -> Chosen:
     """The prompts of a run, in the order of its seed: no more than its steps need, none longer than it allows."""
-    loaded = tasks.load(config.data, "train", need_answer=False)
+    loaded = tasks.load(config.data, "train", need_answer="{answer}" in (config.teacher.prompt or ""))
     order = np.random.default_rng(config.run.seed).permutation(len(loaded.problems))
     needed = config.optim.steps * config.rollout.prompts_per_step
     limit = config.data.max_prompt_tokens

@@ -1,12 +1,13 @@
 """Problems to prompts: chat templates, system prompts, left-padded ids, and whether they fit a model."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from esr.config import ModelConfig
+from esr.config import ModelConfig, TeacherConfig
 from esr.errors import UserError
 from esr.method.tensors import Prompts
 from esr.models import template
@@ -36,6 +37,13 @@ def render(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, question: st
     return template.encode(tokenizer, text)
 
 
+def ask(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, problem: Problem) -> list[int]:
+    """The prompt with which a model takes part in training: a privileged teacher (`teacher.prompt`) sees more than the question."""
+    shape = config.prompt if isinstance(config, TeacherConfig) and config.prompt else "{question}"
+    shown = {"{question}": problem.question, "{answer}": problem.answer or ""}
+    return render(tokenizer, config, re.sub(r"\{question\}|\{answer\}", lambda found: shown[found[0]], shape))
+
+
 def describe(sides: Sequence[tuple[str, PreTrainedTokenizerBase, ModelConfig]]) -> list[str]:
     """Lines for people: one prompt of each side (name, tokenizer, configuration), and what of it deserves a look."""
     texts = {name: tokenizer.decode(render(tokenizer, config, "{question}")) for name, tokenizer, config in sides}
@@ -51,6 +59,11 @@ def describe(sides: Sequence[tuple[str, PreTrainedTokenizerBase, ModelConfig]]) 
             "Set chat_template_kwargs.enable_thinking alike on both sides."
         )
     for name, tokenizer, config in sides:
+        if isinstance(config, TeacherConfig) and config.prompt:
+            lines.append(
+                f"Warning: in training the {name} is asked {_short(config.prompt)}. It sees more than the student, and ESR was made and "
+                "measured with a plain teacher: whether and where to stop may be otherwise here."
+            )
         if not tokenizer.chat_template:
             lines.append(f"The {name} has no chat template: it gets plain text.")
         elif template.writes_date(tokenizer) and "date_string" not in config.chat_template_kwargs:
@@ -114,7 +127,7 @@ def keep_short(
     for problem in problems:
         if len(kept) == needed:
             break
-        if all(len(render(tokenizer, config, problem.question)) <= limit for tokenizer, config in sides):
+        if all(len(ask(tokenizer, config, problem)) <= limit for tokenizer, config in sides):
             kept.append(problem)
         else:
             left_out += 1

@@ -48,6 +48,12 @@ CASES: list[tuple[str, list[str]]] = [
     ("A teacher whose tokenizer changes text", ["train", "c.yaml", "teacher.model=./lower"]),
     ("A teacher that seldom starts a token where the student does", ["train", "c.yaml", "teacher.model=./words"]),
     ("A choice for two tokenizers where there is one vocabulary", ["train", "c.yaml", "loss.cross=uld"]),
+    ("A device for a teacher that is not placed there", ["train", "c.yaml", "teacher.device=cuda:1"]),
+    ("A teacher's prompt without the question", ["train", "c.yaml", "teacher.prompt=Answer: {answer}"]),
+    (
+        "A sharded teacher that is to be quantised",
+        ["train", "c.yaml", "teacher={model: ./teacher, placement: sharded, quantization: 4bit}"],
+    ),
     ("An adapter directory that is none", ["train", "c.yaml", "teacher.adapter=./empty"]),
     (
         "A variable that the chat template does not have",

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import model_validator
 
 from esr.config.loss import LossConfig, PositionWeightConfig, SelectionConfig, SelectionKind
-from esr.config.models import LoraConfig, ModelConfig, StudentConfig
+from esr.config.models import LoraConfig, ModelConfig, StudentConfig, TeacherConfig
 from esr.config.optim import OptimConfig
 from esr.config.rollout import ESR_N, FULL_ROLLOUT_CAP, HorizonConfig, RolloutConfig
 from esr.config.run import RunConfig
@@ -19,7 +19,7 @@ from esr.config.tasks import DataConfig, EvalConfig, TaskConfig
 __all__ = [
     "ESR_N", "FULL_ROLLOUT_CAP", "Config", "DataConfig", "EvalConfig", "HorizonConfig", "LocalPath", "LoraConfig", "LossConfig",
     "ModelConfig", "OptimConfig", "PositionWeightConfig", "RolloutConfig", "RunConfig", "Section", "Seed", "SelectionConfig",
-    "SelectionKind", "StudentConfig", "TaskConfig",
+    "SelectionKind", "StudentConfig", "TaskConfig", "TeacherConfig",
 ]  # fmt: skip
 
 
@@ -28,7 +28,7 @@ class Config(Section):
 
     student: StudentConfig
     """The model that writes and learns."""
-    teacher: ModelConfig
+    teacher: TeacherConfig
     """The frozen model that scores."""
     data: DataConfig
     """Training prompts."""

@@ -1,8 +1,8 @@
 """Student and teacher: where they come from, how they are prompted, what is trained."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from esr.config.section import LocalPath, Section
 
@@ -50,3 +50,28 @@ class StudentConfig(ModelConfig):
     """Train a LoRA adapter, or every weight."""
     lora: LoraConfig = LoraConfig()
     """Settings of the adapter (`train: lora`)."""
+
+
+class TeacherConfig(ModelConfig):
+    """The teacher: a frozen model, where it is kept, and what it is asked (docs/scale.md)."""
+
+    placement: Literal["same", "device", "sharded", "offloaded", "server"] = "same"
+    """Where its weights are. `same`: on the student's device. `device`: on `teacher.device`. `sharded`: split over the processes
+    of a run. `offloaded`: in the host's memory (on a CPU: in their files), read layer by layer. `server`: in another program."""
+    device: str | None = None
+    """The device of `placement: device`, such as `cuda:1`."""
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    """Round its weights when they are loaded, with bitsandbytes. Its distributions change with them."""
+    prompt: str | None = None
+    """What it is asked in training in place of `{question}`, such as `"{question}\n\nReference: {answer}"`: a privileged teacher."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """A device belongs to its placement; only whole weights on one device can be rounded; a prompt holds the question."""
+        if (self.placement == "device") != (self.device is not None):
+            raise ValueError("placement: device and device: NAME go together; give both or neither")
+        if self.quantization != "none" and self.placement not in ("same", "device"):
+            raise ValueError(f"quantization does not go with placement: {self.placement}; use same or device")
+        if self.prompt is not None and "{question}" not in self.prompt:
+            raise ValueError("prompt does not contain {question}, so the teacher would not see the problem")
+        return self

@@ -3,7 +3,6 @@
     config.json  env.json  metrics.jsonl  rollouts.jsonl  evals/  analysis/  checkpoints/step-000050/
 
 A pair with two tokenizers adds tokenizers.json, a study train.log and finished.json. No other module spells one of these names.
-
 Every file is written atomically or, for the `.jsonl` files, appended line by line; a torn last line is dropped on resume.
 """
 
@@ -32,6 +31,7 @@ STATE = "state.json"
 FREE_TO_CHANGE = (
     "run.dir", "run.trackers", "run.checkpoint_every", "run.rollouts_every", "optim.micro_batch_tokens",
     "optim.gradient_checkpointing", "optim.on_nonfinite", "eval.every", "eval.batch_size", "run.device", "run.threads",
+    "teacher.placement", "teacher.device",
 )  # fmt: skip
 """Keys that may differ between a run and its resumption: they change no number beyond rounding."""
 LOCK = ".lock"

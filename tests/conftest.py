@@ -27,6 +27,15 @@ def _one_seed():
     assert torch.get_num_threads() == 1, "this test changed the number of threads for those that follow"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_units_for_bfloat16():
+    """`dtype: auto` is float32 on every processor that the tests run on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        patch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def pair_dir(tmp_path_factory) -> Path:
     """Directories `student` and `teacher`, and data in `prompts.jsonl`."""

@@ -35,8 +35,8 @@ def home(tmp_path, monkeypatch, pair_dir) -> Path:
     """A working directory with a config of six steps and evaluation of three problems."""
     monkeypatch.chdir(tmp_path)
     tree = {
-        "student": {"model": str(pair_dir / "student")},
-        "teacher": {"model": str(pair_dir / "teacher")},
+        "student": {"model": str(pair_dir / "student"), "dtype": "float32"},
+        "teacher": {"model": str(pair_dir / "teacher"), "dtype": "float32"},
         "data": {"source": str(pair_dir / "prompts.jsonl")},
         "rollout": {"prompts_per_step": 3, "max_new_tokens": 12},
         "optim": {"steps": 6, "lr": 0.01},

@@ -16,7 +16,7 @@ from esr.grading.find import repetitive
 from esr.interrupts import Interrupts
 from esr.method.horizon import Horizon
 from esr.models import checkpoint
-from esr.models.lm import LM, resolve_device
+from esr.models.lm import LM, resolve_device, resolve_dtype
 from esr.models.load import load_student, load_teacher
 from esr.models.machine import machine, threads
 from esr.nonfinite import NotFinite
@@ -64,7 +64,10 @@ def carry_out(plan: Prepared, run: RunDir, fresh: bool = False) -> None:
 def build(plan: Prepared, device: torch.device) -> Distiller:
     """Load both models and set up the optimiser."""
     config, pair = plan.config, plan.pair
-    say(f"Loading {config.student.model} and {config.teacher.model} on {device}.")
+    named = [
+        f"{c.model} ({str(resolve_dtype(c, device)).removeprefix('torch.')})" for c in (config.student, config.teacher)
+    ]
+    say(f"Loading {named[0]} and {named[1]} on {device}.")
     student = load_student(config.student, device, pair.stops[0], config.run.seed)
     teacher = load_teacher(config.teacher, student, device, pair.stops[1])
     for lm in (student, teacher):

@@ -44,7 +44,9 @@ def write(home: Path) -> None:
         settings = json.loads((base / "config.json").read_text())
         settings.pop("rope_parameters")
         (base / "config.json").write_text(json.dumps(settings | rope))
-        config = Config(student={"model": str(base)}, teacher={"model": str(base)}, data={"source": "x.jsonl"})
+        config = Config(
+            student={"model": str(base), "dtype": "float32"}, teacher={"model": str(base)}, data={"source": "x.jsonl"}
+        )
         run = RunDir(home / name / "run")
         run.open_or_create(config, Machine("cpu"))
         lm = load_student(config.student, torch.device("cpu"), (2,), 0)

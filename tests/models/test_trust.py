@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from esr.cli.main import run as esr
-from esr.config import Config
+from esr.config import Config, ModelConfig
 from esr.models.lm import resolve_dtype
+from esr.models.machine import machine
 from esr.runs.environment import Machine, environment
 from esr.runs.rundir import RunDir
 from tiny import save_model
@@ -61,8 +62,20 @@ def test_cards_without_bfloat16_get_float16(monkeypatch):
         ((9, 0), torch.bfloat16),
     ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
-        assert resolve_dtype("auto", torch.device("cuda")) == wanted
-    assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
+        assert resolve_dtype(ModelConfig(model="a/b"), torch.device("cuda")) == wanted
+
+
+@pytest.mark.parametrize("units", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_a_processor_with_units_for_bfloat16_uses_them(units, monkeypatch):
+    """But not for the lab's models, which give the same everywhere, and not where the type is named."""
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    cpu, plain = torch.device("cpu"), ModelConfig(model="a/b")
+    assert (resolve_dtype(plain, cpu), machine(cpu).auto) == (torch.float32, "float32")
+    monkeypatch.setattr(torch.cpu, units, lambda: True)
+    assert (resolve_dtype(plain, cpu), machine(cpu).auto) == (torch.bfloat16, "bfloat16")
+    assert resolve_dtype(ModelConfig(model="a/b", dtype="float32"), cpu) == torch.float32
+    assert resolve_dtype(ModelConfig(model="lab:student-1"), cpu) == torch.float32
 
 
 def test_the_record_names_the_cards(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from esr.study import plan, result, work
 def write_study(folder, pair_dir, **changes):
     base = {
         "student": {"model": str(pair_dir / "student"), "dtype": "float32"},
-        "teacher": {"model": str(pair_dir / "teacher")},
+        "teacher": {"model": str(pair_dir / "teacher"), "dtype": "float32"},
         "data": {"source": str(pair_dir / "prompts.jsonl"), "limit": 10},
         "rollout": {"prompts_per_step": 2, "max_new_tokens": 6},
         "optim": {"steps": 3, "lr": 1e-3},

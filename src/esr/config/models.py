@@ -19,7 +19,8 @@ class ModelConfig(Section):
     adapter: LocalPath | None = None
     """A PEFT adapter (hub id or directory) that is put on top of `model`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Weights' type. `auto`: bfloat16 on an accelerator (float16 on a T4 or V100), float32 on a CPU."""
+    """Weights' type. `auto`: bfloat16 on an accelerator (float16 on a T4 or V100) and on a CPU with AVX512-BF16 or AMX,
+    float32 on other CPUs and for the lab's models."""
     attention: str | None = None
     """Attention implementation by its transformers name (`sdpa`, `eager`, ...). Default: the model's own choice."""
     trust_remote_code: bool = False

@@ -14,6 +14,7 @@ from transformers import (
 from esr.config import ModelConfig
 from esr.errors import UserError
 from esr.models.dropout import Codes
+from esr.models.machine import auto_dtype
 
 # cuDNN's attention gives NaN gradients under some masks (pytorch#196678). Scoring has no mask; decoding has one.
 torch.backends.cuda.enable_cudnn_sdp(False)
@@ -100,15 +101,10 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type that a config's `dtype` names.
-
-    `auto` is float32 on a CPU, bfloat16 on an accelerator, and float16 on a card without bfloat16 units (T4, V100).
-    """
-    if name == "auto":
-        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-            return torch.float16
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    dtype = getattr(torch, name)
+def resolve_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """The type that a model's `dtype` names. `auto` is `auto_dtype`, but float32 for the lab's models: the same everywhere."""
+    if config.dtype == "auto":
+        return torch.float32 if config.model.startswith("lab:") else auto_dtype(device)
+    dtype = getattr(torch, config.dtype)
     assert isinstance(dtype, torch.dtype)
     return dtype

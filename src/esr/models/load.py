@@ -194,7 +194,7 @@ def put_on(module: nn.Module, config: ModelConfig, name: str, trainable: bool = 
 
 def load_model(config: ModelConfig, device: torch.device, terminators: tuple[int, ...]) -> LM:
     """A frozen model, with its adapter if it has one."""
-    module = load_weights(config, device, resolve_dtype(config.dtype, device))
+    module = load_weights(config, device, resolve_dtype(config, device))
     if config.adapter:
         module = put_on(module, config, TEACHER).requires_grad_(False).eval()
     return LM(module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
@@ -206,7 +206,7 @@ def load_student(config: StudentConfig, device: torch.device, terminators: tuple
     LoRA: a fresh adapter (its initial weights drawn with `seed`) or the given one, in float32 on frozen weights.
     Full fine-tuning: float32 master weights; a 16-bit `dtype` then means autocast.
     """
-    dtype = resolve_dtype(config.dtype, device)
+    dtype = resolve_dtype(config, device)
     full = config.train == "full"
     if full and config.dtype == "auto" and dtype == torch.float16:
         dtype = torch.float32  # small gradients of float16 would be lost: there is no loss scaling

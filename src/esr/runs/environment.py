@@ -32,6 +32,8 @@ class Machine:
     """Of a CPU's computation."""
     processor: str | None = None
     """What torch's kernels use of the CPU, such as `AVX2`."""
+    auto: str | None = None
+    """What `dtype: auto` means there, such as `float32`."""
 
 
 def environment(machine: Machine) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def inexact(first: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _rounding(found: Mapping[str, Any]) -> dict[str, Any]:
     device, packages = str(found.get("device", "")).partition(":")[0], found.get("packages", {})
     own = {"device": device or None, "threads": found.get("threads"), "processor": found.get("processor")}
+    own["dtype auto"] = found.get("auto")
     return own | {name: packages.get(name) for name in EXACT}
 
 

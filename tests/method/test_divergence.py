@@ -108,3 +108,22 @@ def test_padded_tail_is_cut_and_renormalised():
 
 def test_half_precision_logits_are_taken_to_float32():
     assert one_vocabulary(8).student.log_probs(logits(11, 2, 8).bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("sizes", [(9, 9), (4, 11), (11, 4)])
+def test_uld_is_the_distance_of_sorted_probabilities(sizes):
+    s, t = logits(1, 3, sizes[0]), logits(2, 3, sizes[1])
+    for row in range(3):
+        ranked = [sorted(x[row].softmax(-1).tolist(), reverse=True) + [0.0] * 11 for x in (s, t)]
+        expected = sum(abs(a - b) for a, b in zip(*ranked))
+        assert divergence.uld(s, t)[row].item() == pytest.approx(expected, rel=1e-5)
+    assert divergence.uld(s, s[:, torch.randperm(sizes[0])]).abs().max() < 1e-6, "names of tokens do not matter to it"
+
+
+def test_k2_has_the_gradient_of_the_reverse_kl_in_expectation():
+    z, t = logits(5, 7).requires_grad_(), logits(6, 7).log_softmax(-1)
+    s = z.log_softmax(-1)
+    assert divergence.k2(torch.tensor([2.0, -3.0])).tolist() == [2.0, 4.5]
+    (expected,) = torch.autograd.grad(divergence.reverse_kl(s, t), z, retain_graph=True)
+    (grad,) = torch.autograd.grad((s.detach().exp() * divergence.k2(s - t)).sum(), z)
+    assert torch.allclose(grad, expected, atol=1e-12)

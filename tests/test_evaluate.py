@@ -37,6 +37,21 @@ def test_accuracy_is_finish_rate_times_accuracy_given_finish_when_unfinished_one
     assert got.avg.value == pytest.approx(got.finish_rate.value * got.avg_given_finish.value)
 
 
+def test_responses_that_keep_their_checker_from_a_verdict_cannot_raise_the_accuracy_unseen():
+    late = Grade(first=None, last=None, any=None, note="no verdict in time")
+    raised = Grade(first=None, last=None, any=None, note="the verifier raised ValueError: 'x'")
+    right, wrong = SAMPLES[0].grade, SAMPLES[2].grade
+    samples = [
+        s.model_copy(update={"problem": str(i), "sample": 0, "grade": grade})
+        for i, (s, grade) in enumerate(zip(SAMPLES, [right, right, wrong, late, late, raised], strict=True))
+    ]
+    got = summarise(samples, TEACHER, "m", "t", {}, 1.0)
+    assert (got.avg.value, got.avg.n) == (pytest.approx(2 / 3), 3)
+    assert (got.avg_at_least.value, got.avg_at_least.n) == (pytest.approx(2 / 6), 6)
+    assert got.failures == {"no verdict in time": 2, "the verifier raised ValueError": 1}
+    assert summarise(samples[:3], TEACHER, "m", "t", {}, 1.0).avg_at_least is None
+
+
 def test_difference_is_paired_by_problem():
     worse = [s.model_copy(update={"grade": sample("", 0, False, True).grade}) for s in SAMPLES]
     assert difference(worse, SAMPLES, "x", "y").avg.value == pytest.approx(-2 / 3)

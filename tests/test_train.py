@@ -255,6 +255,7 @@ def test_exported_model_loads_with_plain_transformers_and_says_the_same(home):
     ],
     ids=lambda o: o[0],
 )
+@pytest.mark.filterwarnings("error::FutureWarning")
 def test_settings_that_change_the_arithmetic_still_learn(home, options):
     assert esr(["train", "c.yaml", *options, "optim.steps=10", "optim.schedule=constant"]) == 0
     losses = [row["loss"] for row in rows("run")]

@@ -1,7 +1,7 @@
 """Evaluation: sample k responses to each problem, grade them, summarise with intervals clustered by problem."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,7 +18,7 @@ from esr.models.machine import machine
 from esr.pair import open_pair
 from esr.problems import Chosen, apart, training
 from esr.records.base import Estimate
-from esr.records.evaluation import Difference, Evaluated, Evaluation, Sample, grades
+from esr.records.evaluation import Difference, Evaluated, Evaluation, Grade, Sample, grades
 from esr.records.problem import Problem
 from esr.runs.files import check_room
 from esr.runs.parts import Parts, discard
@@ -160,7 +160,11 @@ class _Counter:
 def summarise(
     samples: Sequence[Sample], who: Evaluated, model: str, task: str, settings: dict[str, object], seconds: float
 ) -> Evaluation:
-    """The record of an evaluation from its graded responses. Responses that the grader failed on are counted and left out."""
+    """The record of an evaluation from its graded responses.
+
+    Those without a verdict are counted by reason and left out of the accuracies. As a response that keeps its checker from a
+    verdict could raise them so, the accuracy with each of those wrong stands beside.
+    """
     by_problem: dict[str, list[Sample]] = defaultdict(list)
     for s in samples:
         by_problem[s.problem].append(s)
@@ -172,6 +176,7 @@ def summarise(
         return intervals.accuracy(values) if any(values) else None
 
     judged = [[s.grade for s in group] for group in groups if any(s.grade.last is not None for s in group)]
+    failures = Counter(_reason(s.grade) for s in samples if s.grade.last is None)
     lengths = np.array([s.tokens for s in samples])
     return Evaluation(
         who=who.who,
@@ -195,9 +200,16 @@ def summarise(
         repetition_rate=intervals.accuracy([[float(s.repetitive) for s in group] for group in groups]),
         strategy_rate=rate(lambda s: s.grade.strategy),
         tokens={f"p{q}": float(np.quantile(lengths, q / 100)) for q in (10, 50, 90)} | {"mean": float(lengths.mean())},
-        grader_failures=sum(s.grade.last is None for s in samples),
+        grader_failures=failures.total(),
+        failures=dict(failures.most_common()),
+        avg_at_least=rate(lambda s: s.grade.points) if failures and judged else None,
         seconds=round(seconds, 2),
     )
+
+
+def _reason(grade: Grade) -> str:
+    """Why there is no verdict, without the particulars of the response."""
+    return (grade.note or "no reason given").partition(":")[0]
 
 
 def difference(samples: Sequence[Sample], reference: Sequence[Sample], name: str, reference_name: str) -> Difference:

@@ -20,7 +20,8 @@ from esr.console import say
 from esr.errors import UserError
 from esr.models import checkpoint, terminators
 from esr.models.lm import LM
-from esr.models.load import base_file, load_generation_config, load_student, load_weights, loading, quiet, read_config
+from esr.models.load import base_file, load_generation_config, load_student, load_weights, loading, read_config
+from esr.models.quiet import quiet
 from esr.pair import open_pair
 from esr.runs.files import new_directory, write_json, write_text
 from esr.runs.rundir import RunDir

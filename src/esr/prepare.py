@@ -10,7 +10,7 @@ from esr.console import say
 from esr.distill import PromptPair
 from esr.models import adapters
 from esr.models.digests import data, models
-from esr.models.load import on_meta, quiet, read_config
+from esr.models.load import on_meta, read_config
 from esr.pair import Pair, open_pair
 from esr.problems import Chosen, Side, apart, sides, training
 from esr.records.problem import Problem
@@ -87,8 +87,7 @@ def describe_adapter(config: Config) -> Iterator[str]:
     student = config.student
     if student.train == "full" or student.adapter or student.gguf_file:
         return
-    with quiet():
-        module = adapters.fresh_adapter(on_meta(student), student, config.run.seed)
+    module = adapters.fresh_adapter(on_meta(student), student, config.run.seed)
     weights = sum(p.numel() for p in module.parameters() if p.requires_grad)
     layers = [name for name, part in module.named_modules() if hasattr(part, "lora_A")]
     kinds = sorted({name.rpartition(".")[2] for name in layers})

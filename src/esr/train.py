@@ -74,7 +74,10 @@ def build(plan: Prepared, device: torch.device) -> Distiller:
         probe.check(lm)
     tokens, checkpointing = fit(plan, student, teacher)
     if checkpointing:
-        student.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore
+        model: Any = student.causal_lm
+        name = "activation_checkpointing_enable"  # what transformers calls it from 5.23 on
+        enable = getattr(model, name) if hasattr(model, name) else model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     trained = [p for p in student.module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.optim.weight_decay)
     say(

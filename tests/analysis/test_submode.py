@@ -75,6 +75,10 @@ def test_a_teacher_with_one_mode_is_not_bimodal():
     assert [row.model for row in record.rows] == ["before", "teacher"]
 
 
+def test_a_share_of_no_positions_is_not_measured():
+    assert Bimodal(make_lm(1).tokenizer).share is None
+
+
 def test_context_and_position_of_a_bimodal_position():
     record = run(make_lm(1), None, constant(TEACHER))
     assert record.bimodal_share == 1

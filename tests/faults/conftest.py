@@ -1,4 +1,4 @@
-"""A run that nothing befell, to compare with, and the seed, printed so that a failure can be repeated."""
+"""A run that nothing befell, to compare with; and the counts of the long form, printed at its end."""
 
 import shutil
 import time
@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from forked import LONG, SEED, call, write_config
+from forked import call, write_config
+from tally import LONG, TALLIES
 
 
-def pytest_report_header(config):
-    return f"faults: {'long' if LONG else 'short'} form; repeat with ESR_FAULTS_SEED={SEED}"
+def pytest_terminal_summary(terminalreporter):
+    if LONG:
+        terminalreporter.section("faults done; no traceback, nothing accepted in silence, unless a test failed")
+        for tally in TALLIES:
+            terminalreporter.write_line(str(tally))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import sys
 import time
@@ -18,16 +17,9 @@ import esr.train
 from esr import interrupts
 from esr.cli.main import run as esr
 
-LONG = os.environ.get("ESR_FAULTS") == "long"
-SEED = int(os.environ.get("ESR_FAULTS_SEED") or (random.SystemRandom().randrange(10**6) if LONG else 1))
 TRACEBACK = 70
 """Exit code of a command that ended with one."""
 VARIES = ("time/", "memory/", "seconds", "env.json", "report.html", "config.json", "adapter_config.json")
-
-
-def count(short: int, long: int) -> int:
-    """How often something is tried: in `make test`, and in `make faults`."""
-    return long if LONG else short
 
 
 def start(arguments: list[str], folder: Path, output: int, prepare: Callable[[], object] = lambda: None) -> int:

@@ -1,14 +1,18 @@
 """A full disk, a disk that may not be written: one sentence, an exit code, nothing lost, and the same command goes on."""
 
+import contextlib
 import ctypes
 import os
 import resource
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from forked import LONG, call, contents, count, write_config
+from forked import call, contents, write_config
+from tally import LONG, Tally
 
 COMMANDS = [
     ["train", "c.yaml", "run.dir=new"],
@@ -44,7 +48,7 @@ def test_no_room_to_write(home, command, size):
 
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(whole, pair_dir, tmp_path):
     expected = contents(whole[0] / "run")
-    for size in [200, 2000, 9000, 30000, 60000][: count(3, 5)]:
+    for size in [200, 2000, 9000, 30000, 60000][: 5 if LONG else 3]:
         home = tmp_path / str(size)
         write_config(home, pair_dir)
         code, text = call(["train", "c.yaml"], home, lambda s=size: resource.setrlimit(resource.RLIMIT_FSIZE, (s, s)))
@@ -80,22 +84,53 @@ def test_nothing_may_be_written(home, command):
         path.chmod(0o755)
 
 
-if LONG and os.geteuid() == 0:  # mounts a file system
+def disk_of(folder: Path, kib: int) -> Path:
+    """A disk of so many KiB, which needs root. `unmounted` takes it away."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", folder], check=True)
+    return folder
 
-    @pytest.mark.parametrize("kib", [64, 200, 700, 1700])
-    def test_a_disk_that_is_really_full(whole, pair_dir, tmp_path, kib):
-        disk = Path(tmp_path / "disk")
-        disk.mkdir()
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", disk], capture_output=True
-        ).returncode:
-            return  # this machine forbids mounting; the limit of a file's size above has met the same writes
-        try:
-            write_config(disk / "home", pair_dir)
-            code, text = call(["train", "c.yaml"], disk / "home")
-            assert code == 0 or "room" in text or "cannot be written" in text
-            subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
-            assert call(["train", "c.yaml"], disk / "home")[0] == 0
-            assert contents(disk / "home" / "run") == contents(whole[0] / "run")
-        finally:
-            subprocess.run(["umount", disk], check=True)
+
+@contextlib.contextmanager
+def unmounted(disk: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+if LONG:
+
+    def test_every_command_on_a_disk_that_is_really_full_or_read_only(whole, tmp_path):
+        """Of each three cases: no block left, 48 KiB left, read-only. Then there is room, and the same command goes on."""
+        tally = Tally("commands on a full or read-only disk", of="commands", short=0, long=3 * len(COMMANDS))
+        before = contents(whole[0] / "run")
+        for number, _ in tally:
+            command, left = COMMANDS[number // 3], (0, 48, None)[number % 3]
+            disk = disk_of(tmp_path / f"disk-{number}", 64 << 10)
+            with unmounted(disk):
+                home = Path(shutil.copytree(whole[0], disk / "home"))
+                (home / "s.yaml").write_text(STUDY)
+                size = sum(f.stat().st_blocks for f in disk.rglob("*")) // 2
+                room = ["mount", "-o", "remount,ro" if left is None else f"remount,size={size + left}k", disk]
+                subprocess.run(room, check=True)
+                code, text = call(command, home)
+                assert code == 0 or text.strip(), f"{command} says nothing"
+                after = contents(home / "run")
+                assert {name: after.get(name) for name in before} == before, command
+                subprocess.run(["mount", "-o", "remount,rw,size=64m", disk], check=True)
+                assert code == 0 or call(command, home)[0] == 0, command
+            tally.add(commands=1, **{"refused_and_then_went_on" if code else "needed_no_room": 1})
+
+    def test_training_on_a_disk_that_is_too_small_goes_on_when_it_is_larger(whole, pair_dir, tmp_path):
+        tally = Tally("trainings on a small disk", of="runs", short=0, long=12)
+        for number, chance in tally:
+            disk = disk_of(tmp_path / f"disk-{number}", chance.randint(64, 1700))
+            with unmounted(disk):
+                write_config(disk / "home", pair_dir)
+                code, text = call(["train", "c.yaml"], disk / "home")
+                assert code == 0 or "room" in text or "cannot be written" in text
+                subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+                assert call(["train", "c.yaml"], disk / "home")[0] == 0
+                assert contents(disk / "home" / "run") == contents(whole[0] / "run")
+            tally.add(runs=1, ran_out_of_room=int(code != 0))

@@ -13,7 +13,8 @@ from esr.config import TaskConfig
 from esr.console import console
 from esr.errors import UserError
 from esr.study import plan
-from forked import SEED, call, contents, count
+from forked import call, contents
+from tally import LONG, Tally
 
 WHOLE_NUMBERS = [
     "optim.steps",
@@ -113,7 +114,6 @@ def refused(read, *arguments) -> str:
 
 
 def test_configs_and_studies_that_cannot_be_meant_are_refused(tmp_path):
-    chance = random.Random(SEED)
     base = {
         "student": {"model": "a/b"},
         "teacher": {"model": "c/d"},
@@ -121,7 +121,8 @@ def test_configs_and_studies_that_cannot_be_meant_are_refused(tmp_path):
         "eval": {"source": "p.jsonl"},
     }
     study = {"question": "?", "base": base, "reference": "a", "seeds": [1], "arms": {"a": {}, "b": {"optim.steps": 3}}}
-    for number in range(count(60, 200)):
+    tally = Tally("fuzzed configs and studies", of="files", short=60, long=200)
+    for number, chance in tally:
         file = tmp_path / f"{number}.yaml"
         if number % 4 == 0:
             key, value = wrong_value(chance)
@@ -137,7 +138,7 @@ def test_configs_and_studies_that_cannot_be_meant_are_refused(tmp_path):
         else:
             file.write_text(with_value(base, *wrong_value(chance)))
             refused(configfile.load, file)
-    print(f"\n{number + 1} config and study files refused, 0 tracebacks, 0 accepted")
+        tally.add(files=1, refused=1)
 
 
 ROWS = [{"question": f"what is {i}?", "answer": str(i)} for i in range(4)]
@@ -167,8 +168,8 @@ BAD_ROWS = [
 
 
 def test_a_bad_row_of_a_data_file_is_left_out_and_said_or_the_file_is_refused(tmp_path):
-    chance, refusals = random.Random(SEED), 0
-    for number in range(count(40, 100)):
+    tally = Tally("data files", of="files", short=40, long=100)
+    for number, chance in tally:
         rows = [json.dumps(row).encode() for row in ROWS]
         rows.insert(chance.randrange(5), bad := chance.choice(BAD_ROWS))
         file = tmp_path / f"{number}.jsonl"
@@ -179,15 +180,13 @@ def test_a_bad_row_of_a_data_file_is_left_out_and_said_or_the_file_is_refused(tm
             except UserError as error:
                 loaded, refusal = None, str(error)
         if loaded is None:
-            refusals += 1
             assert file.name in refusal, bad
+            tally.add(files=1, refused=1)
             continue
         assert [p.question for p in loaded.problems] == [row["question"] for row in ROWS], bad
         assert loaded.left_out.total() == 1, bad
         assert file.name in " ".join(said.get().split()), bad
-    print(
-        f"\n{number + 1} data files: {refusals} refused, the others without their bad row; 0 tracebacks, 0 accepted in silence"
-    )
+        tally.add(files=1, read_without_the_bad_row=1)
 
 
 def damage(file: Path, chance: random.Random) -> str:
@@ -216,8 +215,8 @@ def damage(file: Path, chance: random.Random) -> str:
 def test_a_damaged_run_is_refused_or_ends_as_if_it_had_not_been(whole, tmp_path):
     """Half of the runs are finished; of the others the last checkpoint and what came after are missing."""
     expected = contents(whole[0] / "run")
-    chance, outcomes = random.Random(SEED), {"refused": 0, "repaired or harmless": 0}
-    for number in range(count(12, 100)):
+    tally = Tally("damaged runs", of="runs", short=12, long=100)
+    for number, chance in tally:
         home = tmp_path / f"damaged-{number}"
         shutil.copytree(whole[0], home)
         run = home / "run"
@@ -225,11 +224,9 @@ def test_a_damaged_run_is_refused_or_ends_as_if_it_had_not_been(whole, tmp_path)
             shutil.rmtree(run / "checkpoints" / "step-000006")
             for suffix in ("json", "jsonl"):
                 (run / "evals" / f"step-000006.{suffix}").unlink()
-        files = sorted(
-            f for f in run.rglob("*") if f.is_file() and f.name not in (".lock", "env.json", "adapter_config.json")
-        )
+        files = sorted(f for f in run.rglob("*") if f.is_file() and f.name != ".lock")
         file = chance.choice(files)
-        what = f"seed {SEED}, {number}: {file.relative_to(run)} {damage(file, chance)}"
+        what = f"seed {tally.seed}, {number}: {file.relative_to(run)} {damage(file, chance)}"
         code, text = call(["train", "c.yaml"], home)
         if code == 0:
             got = contents(run)
@@ -240,8 +237,7 @@ def test_a_damaged_run_is_refused_or_ends_as_if_it_had_not_been(whole, tmp_path)
         else:
             assert code == 2, f"{what}\n{text}"
             assert any(remedy in text.lower() for remedy in REMEDIES), f"{what}\n{text}"
-        outcomes["refused" if code else "repaired or harmless"] += 1
-        for command in (["report", "run"], ["analyze", "lengths", "run"], ["export", "run", "out"])[: count(1, 3)]:
+        for command in (["report", "run"], ["analyze", "lengths", "run"], ["export", "run", "out"])[: 3 if LONG else 1]:
             call(command, home)
+        tally.add(runs=1, **{"refused" if code else "repaired_or_harmless": 1})
         shutil.rmtree(home)
-    print(f"\n{number + 1} damaged runs: {outcomes}; 0 tracebacks, 0 accepted with other results")

@@ -9,6 +9,7 @@ import pytest
 from esr.grading import code, sandbox
 from esr.grading.sandbox import Sandbox, SandboxError
 from esr.grading.sandbox_child import decode, encode
+from esr.records.problem import Problem
 
 pytestmark = pytest.mark.sandbox
 
@@ -78,10 +79,18 @@ def test_the_right_program_passes():
 def test_a_wrong_program_gains_nothing(name):
     start = time.monotonic()
     right, why = code.run(FORGERIES[name], TASK, seconds=1.5)
-    assert not right
+    assert right is False, "a program's own fault is a wrong answer, not a failure of the grader"
     assert why
     assert time.monotonic() - start < 15
     assert code.run(RIGHT, TASK)[0], "the next one is judged as ever"
+
+
+@pytest.mark.parametrize("test", ["import os\nos._exit(3)", "f(1)\nwhile True: pass"])
+def test_a_judge_that_breaks_off_says_nothing_of_the_program(test):
+    assert code.run(RIGHT, TASK | {"test": test}, seconds=1.0)[0] is None
+    problem = Problem(id="a", question="?", grader="code", data=TASK | {"test": "import os\nos._exit(3)"})
+    grade = code.grade(problem, f"```python\n{RIGHT}\n```")
+    assert (grade.last, grade.note) == (None, "the judge broke off: the process has ended")
 
 
 def ask(source: str, *args, seconds: float = 5.0):

@@ -6,10 +6,12 @@ import torch
 
 from architectures import tiny_model
 from esr import probe
-from esr.config import ModelConfig, StudentConfig
+from esr.analysis import models
+from esr.config import Config, ModelConfig, StudentConfig
 from esr.errors import UserError
 from esr.models.lm import LM
 from esr.models.load import load_model
+from esr.runs.rundir import RunDir
 from esr.sampling import packed
 from tiny import make_model, make_tokenizer, save_model
 
@@ -85,6 +87,16 @@ def test_a_model_that_cannot_be_decoded_in_padded_rows_is_refused(model_type):
     lm = LM(tiny_model(model_type), make_tokenizer(), ModelConfig(model="x"), (2,))
     with pytest.raises(UserError, match="cannot be run from a cache|decoding differs"):
         probe.check(lm)
+
+
+def test_analyses_refuse_a_model_that_is_another_one_when_it_decodes(tmp_path):
+    for name, model in (("student", tiny_model("mamba")), ("teacher", make_model(2))):
+        model.save_pretrained(tmp_path / name)
+        make_tokenizer().save_pretrained(tmp_path / name)
+    tree = {"student": {"model": str(tmp_path / "student")}, "teacher": {"model": str(tmp_path / "teacher")}}
+    config = Config(**tree, data={"source": "x.jsonl"}, run={"device": "cpu"})
+    with pytest.raises(UserError, match="cannot be run from a cache|decoding differs"):
+        models.load(RunDir(tmp_path / "pair"), config, None)
 
 
 def test_what_an_architecture_cannot_do_is_found_before_weights_are_loaded(tmp_path):

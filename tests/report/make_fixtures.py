@@ -17,6 +17,7 @@ from esr.records.rollouts import Rollouts, RolloutView, TokenView
 from esr.records.selection import Selected, SelectionShares, TokenCount
 from esr.records.study import Arm, ArmSeed, CurvePoint, Study
 from esr.records.submode import BimodalPosition, Candidate, SubMode, SubModeRow
+from esr.runs import findings
 from esr.runs.files import dumps, write_json, write_text
 from esr.runs.rundir import RunDir
 
@@ -66,7 +67,7 @@ def make_run(
             write_json(folder / "state.json", {"step": step})
     if analyses:
         for name, record in all_analyses(rng, text).items():
-            run.save_analysis(name, record)
+            findings.keep(run, name, record)
     return path
 
 

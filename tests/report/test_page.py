@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from esr.report.sections import decay as decay_section
 from esr.report.sections import results as results_section
 from esr.report.sections import summary
 from esr.report.sources import Data, load
+from esr.runs import findings
 from esr.runs.files import write_json
 from esr.runs.rundir import RunDir
 from make_fixtures import HOSTILE, decay, efficiency, finding, make_run, make_study, selection
@@ -175,6 +177,15 @@ def test_the_profile_shows_both_protocols_and_marks_bins_with_few_responses(page
     text = page.section("profile")
     assert "As published" in text and "Common trajectories" in text and "400 and later (few)" in text
     assert "12.0% in the first 10, 24.0% in the first 25" in text and "diverges 2.3× as much" in text
+
+
+def test_teacher_decay_by_both_protocols_is_shown(home, tmp_path):
+    run = RunDir(shutil.copytree(home / "lab", tmp_path / "run"))
+    found = decay()
+    findings.keep(run, "decay-paper", found.model_copy(update={"settings": {**found.settings, "protocol": "paper"}}))
+    page = render(load([run.path]))
+    assert page.count("by the paper&#39;s protocol</h3>") == 1
+    assert 'id="decay-chart-0"' in page and 'id="decay-chart-1"' in page
 
 
 def test_sums_of_logs_and_two_runs_side_by_side(tmp_path):
@@ -354,17 +365,17 @@ def test_a_corrupt_record_is_trouble_and_no_traceback(tmp_path, content):
 def test_records_without_rows_are_shown_as_such(tmp_path):
     path = make_run(tmp_path / "run")
     run = RunDir(path)
-    run.save_analysis("decay", decay().model_copy(update={"series": []}))
-    run.save_analysis("efficiency", efficiency().model_copy(update={"rows": []}))
-    run.save_analysis("lengths", Lengths(**finding(), max_new_tokens=1, bin_width=1, rows=[]))
-    run.save_analysis("selection", selection(__import__("random").Random(0), "").model_copy(update={"selections": []}))
+    findings.keep(run, "decay", decay().model_copy(update={"series": []}))
+    findings.keep(run, "efficiency", efficiency().model_copy(update={"rows": []}))
+    findings.keep(run, "lengths", Lengths(**finding(), max_new_tokens=1, bin_width=1, rows=[]))
+    findings.keep(run, "selection", selection(__import__("random").Random(0), "").model_copy(update={"selections": []}))
     profile = load([path]).runs[0].analyses["profile"].record
     for curves in (
         [],
         [profile.curves[0].model_copy(update={"bins": []})],
         [profile.curves[0].model_copy(update={"bins": profile.curves[0].bins[:1]})],
     ):
-        run.save_analysis("profile", profile.model_copy(update={"curves": curves, "inside": None, "beyond": None}))
+        findings.keep(run, "profile", profile.model_copy(update={"curves": curves, "inside": None, "beyond": None}))
         assert "Cascading alignment" in render(load([path]))
 
 

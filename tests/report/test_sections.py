@@ -12,6 +12,7 @@ from esr.records.rollouts import Rollouts, RolloutView
 from esr.report.page import render
 from esr.report.sections import how, rollouts, submode
 from esr.report.sources import Data, load
+from esr.runs import findings
 from esr.runs.rundir import RunDir
 from make_fixtures import make_run
 from make_fixtures import submode as make_submode
@@ -26,7 +27,7 @@ def change(path: Path, name: str, **update) -> Data:
     """A run whose analysis `name` has other fields."""
     run = RunDir(make_run(path))
     record = load([run.path]).runs[0].analyses[name].record
-    run.save_analysis(name, record.model_copy(update=update))
+    findings.keep(run, name, record.model_copy(update=update))
     return load([run.path])
 
 

@@ -47,8 +47,9 @@ class Bimodal:
     largest: list[Position] = field(default_factory=list)
 
     @property
-    def share(self) -> float:
-        return self.bimodal / self.positions if self.positions else 0.0
+    def share(self) -> float | None:
+        """Of all positions; None without one."""
+        return self.bimodal / self.positions if self.positions else None
 
     def add(self, student: Tensor, teacher: Tensor, response: Tensor, position: Tensor) -> None:
         """Look at a chunk: (m, V) log-probabilities, (m,) response numbers and (m,) positions in them."""

@@ -69,7 +69,7 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
     lms: dict[Side, LM] = {"student": student, "teacher": subject.teacher}
     models = {"student": reference, "teacher": subject.config.teacher.model}
     depends = {**chosen, "models": models, "task": task, "batch": how.batch_size, "ids": [p.id for p in problems]}
-    kept = Parts(subject.directory, "decay", depends)
+    kept = Parts(subject.directory, "decay" + settings.variant(), depends)
     before = continuation.done(kept, stages, len(problems), how.batch_size)
     with progress("Teacher decay", len(stages) * len(problems), "case", before) as advance:
         work = Continuations(problems, how, settings.seed, kept, advance)

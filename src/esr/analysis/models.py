@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import peft
 import torch
 
+from esr import probe
 from esr.config import Config
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM, resolve_device
@@ -30,8 +31,17 @@ class Models:
 def load(run: RunDir, config: Config, step: int | None) -> Models:
     """The models of a run, trained up to `step` (None: its last checkpoint), or of a pair that was not trained.
 
-    The directory of the latter becomes a run directory if it is none yet.
+    The directory of the latter becomes a run directory if it is none yet. Raises `UserError` for a model that is another one
+    on one of its paths.
     """
+    found = _loaded(run, config, step)
+    for lm in (found.before, found.after, found.teacher):
+        if lm is not None:
+            probe.check(lm)
+    return found
+
+
+def _loaded(run: RunDir, config: Config, step: int | None) -> Models:
     saved = run.find_checkpoint(step) if run.checkpoints() else None
     pair = open_pair(config)
     device = resolve_device(config.run.device)

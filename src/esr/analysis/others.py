@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from esr import probe
 from esr.analysis.subject import Subject
 from esr.config import Config
 from esr.errors import UserError
@@ -42,4 +43,6 @@ def other_students(subject: Subject, runs: Sequence[RunDir]) -> list[Other]:
 
 
 def _student(subject: Subject, config: Config, saved: Path) -> LM:
-    return load_trained(config, saved, subject.before.device, subject.pair.stops[0])
+    student = load_trained(config, saved, subject.before.device, subject.pair.stops[0])
+    probe.check(student)
+    return student

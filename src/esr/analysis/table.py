@@ -6,11 +6,12 @@ from importlib import import_module
 from pathlib import Path
 
 from esr.analysis.subject import Need, Subject
+from esr.console import say
 from esr.errors import UserError
 from esr.records import decay, efficiency, fit, lengths, prefix_swap, profile, rollouts, selection, submode
 from esr.records.finding import Finding
 from esr.records.settings import Settings
-from esr.runs import parts
+from esr.runs import findings, parts
 from esr.runs.rundir import open_run
 
 
@@ -109,6 +110,9 @@ def analyze(
     settings = settings or row.settings()
     runs = [open_run(path) for path in others]
     record = row.compute(subject, settings, runs) if row.beside else row.compute(subject, settings)
-    subject.directory.save_analysis(name + settings.variant(), record)
-    parts.discard(subject.directory, name)
+    kept = name + settings.variant()
+    aside = findings.keep(subject.directory, kept, record)
+    parts.discard(subject.directory, kept)
+    if aside is not None:
+        say(f"The record before this one had other settings; it is kept as {aside}.")
     return record

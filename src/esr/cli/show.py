@@ -1,5 +1,6 @@
 """Tables for people and JSON for machines. Results go to stdout."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,7 @@ def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -
     k = first.samples
     rows: list[tuple[str, Callable[[Evaluation], str]]] = [
         (f"accuracy (avg@{k})", lambda e: as_text(e.avg)),
+        ("with ungraded ones wrong", lambda e: as_text(e.avg_at_least)),
         ("change, paired", lambda e: as_text(by_name.get(e.name), sign=True)),
         (f"pass@{k}", lambda e: as_text(e.pass_at_k)),
         (f"maj@{k}", lambda e: as_text(e.maj)),
@@ -92,6 +94,8 @@ def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -
         if any(c != "-" for c in cells):
             table.add_row(name, *cells)
     out.print(table)
-    failures = sum(e.grader_failures for e in evaluations)
-    if failures:
-        out.print(f"The grader failed on {failures} responses; they are left out, not counted as wrong.")
+    if failures := sum(e.grader_failures for e in evaluations):
+        reasons = sum((Counter(e.failures) for e in evaluations), Counter())
+        why = f" ({', '.join(f'{reason}: {count}' for reason, count in reasons.most_common(3))})" if reasons else ""
+        text = f"The grader failed on {failures} responses{why}; they are left out, not counted as wrong."
+        out.print(text, markup=False, soft_wrap=True)

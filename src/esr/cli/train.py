@@ -13,6 +13,7 @@ from esr.console import loading, say
 from esr.errors import UserError
 from esr.foreign import brief
 from esr.records.fit import Fit
+from esr.runs import findings
 from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir, open_run
 from esr.runs.trust import from_file
@@ -53,7 +54,7 @@ def train(
 
     train_run(settings, run, fresh)
     if found:
-        run.save_analysis("fit", found)
+        findings.keep(run, "fit", found)
     show.run_summary(run, as_json=json)
 
 

@@ -8,6 +8,7 @@ from esr.errors import UserError
 from esr.grading.find import TAIL, after_thinking, extract, in_parts, is_prose, unboxed
 from esr.grading.pool import judge
 from esr.grading.spelling import Spelling, spell
+from esr.grading.verdict import Verdict
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
 
@@ -26,8 +27,8 @@ def grade(problem: Problem, text: str) -> Grade:
         return _without_box(problem.answer, final)
     together = in_parts(final, len(items)) if (items := parts(problem.answer)) else None
     verdicts = compare(problem.answer, by_weight(found) + ([together] if together else []))
-    if together and verdicts[together] and not verdicts[found[-1]]:
-        verdicts |= {found[-1]: True, found[-len(items or ())]: True}
+    if together and verdicts[together].right and not verdicts[found[-1]].right:
+        verdicts |= {found[-1]: Verdict(True), found[-len(items or ())]: Verdict(True)}
     return summary(found, {answer: verdicts[answer] for answer in found})
 
 
@@ -41,16 +42,16 @@ def _without_box(reference: str, text: str) -> Grade:
     if verdict.found is None:
         return Grade(first=verdict.right, last=verdict.right, any=verdict.right, note=verdict.note)
     sure = same(verdict.found, reference)
-    return summary([verdict.found], {verdict.found: verdict.right if sure is None else sure})
+    return summary([verdict.found], {verdict.found: verdict if sure is None else Verdict(sure)})
 
 
-def compare(reference: str, answers: Sequence[str]) -> dict[str, bool | None]:
-    """A verdict on each different answer; None where math-verify failed or was late."""
-    verdicts = {answer: same(answer, reference) for answer in answers}
-    unsure = [answer for answer, verdict in verdicts.items() if verdict is None]
+def compare(reference: str, answers: Sequence[str]) -> dict[str, Verdict]:
+    """A verdict on each different answer; neither right nor wrong where math-verify failed or was late."""
+    verdicts = {answer: Verdict(same(answer, reference)) for answer in answers}
+    unsure = [answer for answer, verdict in verdicts.items() if verdict.right is None]
     gold = verifiable(reference)
     judged = judge("answers", gold, [verifiable(answer) for answer in unsure], own=gold)
-    return verdicts | {answer: verdict.right for answer, verdict in zip(unsure, judged, strict=True)}
+    return verdicts | dict(zip(unsure, judged, strict=True))
 
 
 def normalise(answer: str) -> str:
@@ -181,12 +182,14 @@ def _item(answer: str) -> str:
     return (spelling.text if spelling.value is None or spelling.decimal else str(spelling.value)) + percent
 
 
-def summary(answers: list[str], right: dict[str, bool | None], key: Callable[[str], str] = normalise) -> Grade:
+def summary(answers: list[str], verdicts: dict[str, Verdict], key: Callable[[str], str] = normalise) -> Grade:
     """The grade of a response with these answers, given the verdict on each different one."""
-    verdicts = set(right.values())
-    best = True if True in verdicts else None if None in verdicts else False
-    first, last = right[answers[0]], right[answers[-1]]
-    return Grade(first=first, last=last, any=best, answer=key(answers[-1]), answers=len(answers))
+    rights = {verdict.right for verdict in verdicts.values()}
+    best = True if True in rights else None if None in rights else False
+    first, last = verdicts[answers[0]], verdicts[answers[-1]]
+    return Grade(
+        first=first.right, last=last.right, any=best, answer=key(answers[-1]), answers=len(answers), note=last.note
+    )
 
 
 def by_weight(answers: list[str]) -> list[str]:

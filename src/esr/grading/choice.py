@@ -6,6 +6,7 @@ from esr.errors import UserError
 from esr.grading.answers import summary
 from esr.grading.find import TAIL, after_thinking, extract, unboxed
 from esr.grading.spelling import spell
+from esr.grading.verdict import Verdict
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
 
@@ -23,7 +24,7 @@ def grade(problem: Problem, text: str) -> Grade:
     chosen = [each for each in found if each] or _loose(final)
     if not chosen:
         return Grade(first=False, last=False, any=False)
-    return summary(chosen, {each: each == reference for each in chosen}, key=str)
+    return summary(chosen, {each: Verdict(each == reference) for each in chosen}, key=str)
 
 
 def letter(answer: str) -> str | None:

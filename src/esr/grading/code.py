@@ -34,12 +34,17 @@ def grade(problem: Problem, text: str) -> Grade:
     source = extract(text, problem.data["names"], problem.data.get("prompt", ""))
     if source is None:
         return Grade(first=False, last=False, any=False)
-    right, _ = run(source, problem.data, problem.data.get("unsafe", False))
-    return Grade(first=right, last=right, any=right, answer=source.strip(), answers=1)
+    right, why = run(source, problem.data, problem.data.get("unsafe", False))
+    note = f"the judge broke off: {why}" if right is None else None
+    return Grade(first=right, last=right, any=right, answer=source.strip(), answers=1, note=note)
 
 
-def run(source: str, data: dict[str, Any], unsafe: bool = False, seconds: float = SECONDS) -> tuple[bool, str]:
-    """Whether `source` passes the tests in `data`, and why not. Raises `UserError` if the judge's process cannot work."""
+def run(source: str, data: dict[str, Any], unsafe: bool = False, seconds: float = SECONDS) -> tuple[bool | None, str]:
+    """Whether `source` passes the tests in `data`, and why not.
+
+    A program that ends too early, too late or never is wrong. None: the judge's own process broke off, which says nothing of
+    the program. Raises `UserError` if that process cannot start.
+    """
     with Sandbox("judge", 2 * seconds, unsafe) as judge, Sandbox("candidate", seconds, unsafe) as candidate:
         try:
             judge.send(
@@ -57,7 +62,7 @@ def run(source: str, data: dict[str, Any], unsafe: bool = False, seconds: float 
             try:
                 message = judge.receive()
             except SandboxError as error:
-                return False, f"the test: {error}"
+                return None, str(error)
             if "verdict" in message:
                 return bool(message["verdict"]), str(message["error"])
             answer: dict[str, Any]
@@ -66,7 +71,10 @@ def run(source: str, data: dict[str, Any], unsafe: bool = False, seconds: float 
                 answer = candidate.receive()
             except SandboxError as error:
                 return False, f"the program: {error}"
-            judge.send({key: answer[key] for key in ("value", "error") if key in answer} or {"error": "NoAnswer"})
+            try:
+                judge.send({key: answer[key] for key in ("value", "error") if key in answer} or {"error": "NoAnswer"})
+            except SandboxError as error:
+                return None, str(error)
 
 
 def extract(text: str, names: list[str], prompt: str = "") -> str | None:

@@ -59,8 +59,7 @@ def grade(problem: Problem, text: str) -> Grade:
         return Grade(first=False, last=False, any=False)
     order = by_weight(found)
     judged = judge("gym", problem.data, order, own=oracle or None)
-    grade = summary(found, {answer: verdict.right for answer, verdict in zip(order, judged, strict=True)})
-    return grade.model_copy(update={"note": judged[0].note})
+    return summary(found, dict(zip(order, judged, strict=True)))
 
 
 def _answer(found: str, oracle: str) -> str:

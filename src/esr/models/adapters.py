@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from esr.config import StudentConfig
 from esr.errors import UserError
 from esr.models.lm import STUDENT
+from esr.models.quiet import quiet
 
 
 def same_tensors(wanted: dict[str, Tensor], found: dict[str, Tensor], where: str) -> None:
@@ -31,6 +32,7 @@ def adapter_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
     return peft.get_peft_model_state_dict(module, adapter_name=name, save_embedding_layers=False)  # type: ignore
 
 
+@quiet()
 def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Module:
     """`module` with a new LoRA adapter on its text layers: others, such as a vision tower's, would never get a gradient."""
     lora = config.lora

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import Any
 
 import peft
 import torch
-import transformers
-from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -28,25 +25,7 @@ from esr.errors import UserError
 from esr.models import dropout, hub
 from esr.models.adapters import adapter_tensors, few, fresh_adapter, same_tensors
 from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' bars over weights (the run has its own), and its warning at what PEFT reads.
-
-    Downloads keep their bars: minutes of silence would look like a program that hangs.
-    """
-    bars, downloads = transformers.utils.logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
-    transformers.utils.logging.disable_progress_bar()
-    if downloads:
-        enable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-            yield
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
+from esr.models.quiet import quiet
 
 
 def location(ref: str) -> str:

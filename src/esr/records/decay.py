@@ -96,7 +96,7 @@ class Recommendation(Record):
 
 
 class Decay(Finding):
-    """How far the teacher follows the student astray: `analysis/decay.json`."""
+    """How far the teacher follows the student astray: `analysis/decay.json`, `analysis/decay-paper.json`."""
 
     kind: Literal["decay"] = "decay"
     samples: int

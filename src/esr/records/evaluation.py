@@ -111,6 +111,11 @@ class Evaluation(Evaluated):
     tokens: dict[str, float]
     """Response length: p10, p50, p90, mean."""
     grader_failures: int
+    """Responses without a verdict: their checker broke off or was late. No rate of right answers has them."""
+    failures: dict[str, int] = {}
+    """The same, by reason."""
+    avg_at_least: Estimate | None = None
+    """avg@k with each of them taken for wrong; None without one."""
     left_out: dict[str, int] = {}
     """Rows of the task that are no problems here, by reason."""
     seconds: float

@@ -25,9 +25,6 @@ class ProfileSettings(Settings):
     PAPER = {"max_new_tokens": 1024}
     """Length cap of the authors' `kl_analysis_v3.py`."""
 
-    def variant(self) -> str:
-        return "-paper" if self.protocol == "paper" else ""
-
 
 class PositionBin(Record):
     """Means over the response positions of one bin; the interval's unit is a response."""

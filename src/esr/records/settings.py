@@ -46,7 +46,7 @@ class Settings(BaseModel):
 
     def variant(self) -> str:
         """What the record's name has behind the analysis's, so that both protocols' records stand side by side."""
-        return ""
+        return "-paper" if getattr(self, "protocol", "") == "paper" else ""
 
 
 def _explain(error: Any) -> str:

@@ -85,5 +85,6 @@ class SubMode(Finding):
     divergence: Literal["reverse_kl", "forward_kl"]
     rows: list[SubModeRow]
     bimodal: list[BimodalPosition]
-    bimodal_share: float
-    """Share of the untrained student's positions at which the teacher is bimodal by the rule in `settings`."""
+    bimodal_share: float | None
+    """Share of the untrained student's positions at which the teacher is bimodal by the rule in `settings`; None without a
+    position."""

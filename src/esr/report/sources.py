@@ -184,8 +184,9 @@ def _finding(raw: dict[str, Any]) -> type[Finding] | None:
 
 
 def _kind(record: Any) -> str:
-    """A record's kind; the profile by the paper's protocol stands beside the other one."""
-    return "profile-paper" if getattr(record, "protocol", "") == "paper" else str(record.kind)
+    """A record's kind; one by the paper's protocol stands beside the other one."""
+    protocol = getattr(record, "protocol", record.settings.get("protocol"))
+    return f"{record.kind}-paper" if protocol == "paper" else str(record.kind)
 
 
 def _named(record: Any, file: Path, run: Run) -> Found:

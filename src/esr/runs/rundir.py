@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from esr.config import Config
 from esr.configfile import flatten, load, portable
@@ -138,7 +138,7 @@ class RunDir:
 
     def _move_aside(self) -> None:
         """Everything but the lock goes to NAME~1, so that the directory stays locked."""
-        target = _aside(self.path)
+        target = aside(self.path)
         with writable(target):
             target.mkdir()
             for file in self._files():
@@ -169,7 +169,7 @@ class RunDir:
             )
         changed += replaced
         if changed and self.evaluations_folder.exists():
-            self.evaluations_folder.rename(_aside(self.evaluations_folder))
+            self.evaluations_folder.rename(aside(self.evaluations_folder))
 
     def config(self) -> Config:
         """The resolved configuration of this run."""
@@ -305,7 +305,7 @@ class RunDir:
         """The graded responses behind an evaluation. Raises `UserError` unless all of them are there."""
         file, evaluation = self.responses_file(name), self.evaluation(name)
         try:
-            found = [Sample.model_validate(row) for row in read_lines(file)]
+            found = [Sample.model_validate(row) for row in read_lines(file)] if file.exists() else []
         except ValidationError:
             found = []
         wanted = evaluation.problems * evaluation.samples if evaluation else len(found)
@@ -327,14 +327,8 @@ class RunDir:
         """How well student and teacher can be compared; None with one vocabulary."""
         return read_record(self.tokenizers_file, TwoTokenizers) if self.tokenizers_file.exists() else None
 
-    def save_analysis(self, name: str, record: BaseModel) -> Path:
-        file = self.analysis_file(name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, record.model_dump())
-        return file
 
-
-def _aside(path: Path) -> Path:
+def aside(path: Path) -> Path:
     """`NAME~1`, or the first such name that is free."""
     number = 1
     while (target := path.with_name(f"{path.name}~{number}")).exists():

@@ -23,9 +23,11 @@ def display(record: SubMode) -> None:
         cells = [as_text(e) for e in (row.top1, row.rank_1, row.rank_2_5, row.rank_beyond)]
         table.add_row(row.model, f"{row.positions:,}", f"{row.threshold:.3f}", *cells)
     show.out.print(table)
-    show.out.print(
-        f"The teacher has two modes at {100 * record.bimodal_share:.2f}% of the untrained student's positions."
-    )
+    share = record.bimodal_share
+    said = "The untrained student has no position to look for two modes at"
+    if share is not None:
+        said = f"The teacher has two modes at {100 * share:.2f}% of the untrained student's positions"
+    show.out.print(f"{said}.")
     if record.bimodal:
         show.out.print(bimodal_table(record))
 

@@ -15,11 +15,13 @@ from esr.report.sources import Data, Found, Run
 PUBLISHED = ((0, 0.653), (100, 0.627), (200, 0.563), (300, 0.5175))
 """MATH-500, Qwen3-1.7B after Qwen2.5-Math-1.5B, avg@4 (arXiv:2605.27028)."""
 TITLE = "Teacher decay"
+KINDS = {"decay": "", "decay-paper": ", by the paper's protocol"}
 
 
 def view(data: Data) -> Section:
-    """One figure for each run that has the analysis."""
-    curves = [_curve(run, found, i) for i, (run, found) in enumerate(data.all("decay"))]
+    """One figure for each run and protocol."""
+    both = [(f"{run.label}{how}", run, found) for kind, how in KINDS.items() for run, found in data.all(kind)]
+    curves = [_curve(label, run, found, i) for i, (label, run, found) in enumerate(both)]
     if not curves:
         why = "How far the teacher follows the student astray has not been measured."
         return Section("decay", TITLE, missing=why, commands=(data.command("decay"),))
@@ -39,7 +41,7 @@ def name_of(series: DecaySeries) -> str:
     return f"{series.continued_by} continues {who} (control)"
 
 
-def _curve(run: Run, found: Found, i: int) -> dict[str, Any]:
+def _curve(label: str, run: Run, found: Found, i: int) -> dict[str, Any]:
     record = found.record
     lines = [_line(found, s) for s in range(len(record.series))]
     top = max((p.k for s in record.series for p in s.points), default=1)
@@ -59,7 +61,7 @@ def _curve(run: Run, found: Found, i: int) -> dict[str, Any]:
     steps = _steps(found, main) if main is not None else []
     chosen = max((j for j, step in enumerate(steps) if step["k"] <= n), default=0)
     return {
-        "label": run.label,
+        "label": label,
         "index": i,
         "figure": _figure(found, chart),
         "steps": steps,

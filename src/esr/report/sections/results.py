@@ -137,6 +137,14 @@ def _mapping(found: Found, at: str) -> dict[str, float]:
     return value if isinstance(value, dict) else {}
 
 
+def _failures(found: Found) -> Markup:
+    """Responses without a verdict, and the accuracy if each of them is wrong."""
+    count = datum(found, "/grader_failures", "count")
+    if not found.record.grader_failures or found.record.avg_at_least is None:
+        return count
+    return Markup("{}; with them wrong {}").format(count, estimate(found, "/avg_at_least"))
+
+
 def _evaluations(run: Run, evaluations: list[Found]) -> Table:
     change = gained(run)
     rows = []
@@ -156,7 +164,7 @@ def _evaluations(run: Run, evaluations: list[Found]) -> Table:
                 estimate(found, "/repetition_rate"),
                 estimate(found, "/strategy_rate"),
                 quantiles(found, "/tokens"),
-                datum(found, "/grader_failures", "count"),
+                _failures(found),
             )
         )
     columns = (

@@ -97,7 +97,14 @@ def metrics_row(rng: random.Random, step: int, steps: int, n: int) -> dict[str, 
         "tokens/trained": 16.0 * n,
         "memory/peak_gib": 1.25,
     }
-    return row | {"length/p50": float(n), "length/mean": float(n), "response/repetitive": 0.01, "optim/lr": 5e-4}
+    row |= {f"kl/by_position/{b}": loss * f for b, f in (("000-009", 1.5), ("010-024", 1.0), ("025-049", 0.6))}
+    return row | {
+        "rollout/n": float(n),
+        "length/p50": float(n),
+        "length/mean": float(n),
+        "response/repetitive": 0.01,
+        "optim/lr": 5e-4,
+    }
 
 
 def evaluation(name: str, avg: float, task: str, rng: random.Random) -> Evaluation:

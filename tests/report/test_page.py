@@ -165,7 +165,7 @@ def grades(file: Path) -> dict[str, list[float]]:
 def test_means_of_logs(tmp_path):
     found = load([make_run(tmp_path / "plain", analyses=False)])
     means = Page(render(found)).all("data", "data-mean")
-    assert len(means) == 7
+    assert len(means) == 8
     rows = found.runs[0].metrics
     for element in means:
         key = element.attributes["data-mean"].split("#/*/")[1].replace("~1", "/")
@@ -272,8 +272,9 @@ def test_nothing_points_outside_the_page(page):
 
 
 def test_every_chart_has_a_name_and_a_table(page):
-    pictures = [e for e in page.all("svg") if e.attributes.get("class") == "chart"]
-    assert len(pictures) > 8
+    pictures = [e for e in page.all("svg") if (e.attributes.get("class") or "").startswith("chart")]
+    assert [e.attributes["class"] for e in pictures] == ["chart wide", "chart narrow"] * (len(pictures) // 2)
+    assert len(pictures) > 16
     assert all(e.attributes["role"] == "img" and e.attributes["aria-label"] for e in pictures)
     figures = [e.text for e in page.all("figure") if "Source: " in e.text]
     assert len(figures) > 8 and all("Table" in text for text in figures)
@@ -314,9 +315,11 @@ def test_only_the_scripts_of_the_page_may_run(page):
 def test_missing_analyses_say_their_command(tmp_path):
     found = load([make_run(tmp_path / "run", analyses=False)])
     page = Page(render(found))
+    shown = {e.attributes["id"] for e in page.all("section")}
     for ident in ("decay", "profile", "selection"):
-        assert f"esr analyze {ident} {tmp_path}/run" in page.section(ident)
-    assert "esr study studies/lab/n-sweep.yaml" in page.section("sweep")
+        assert f"esr analyze {ident} {tmp_path}/run" in page.section("absent")
+        assert ident not in shown
+    assert "esr study studies/lab/n-sweep.yaml" in page.section("absent")
     assert "raised accuracy" in page.section("summary") and "takes a study" in page.section("summary")
 
 
@@ -324,6 +327,9 @@ def test_a_run_that_is_going_on(tmp_path):
     page = Page(render(load([make_run(tmp_path / "run", analyses=False, finished=False)])))
     assert "Still going on: run" in page.section("summary") and "13 of 30 steps" in page.section("summary")
     assert "step 20" in page.section("results")
+    assert [e.attributes["id"] for e in page.all("section")][1] == "training"
+    text = page.section("training")
+    assert "13 of 30 steps; about" in text and "two steps" in text
 
 
 def test_a_run_that_has_only_begun(tmp_path):
@@ -332,7 +338,7 @@ def test_a_run_that_has_only_begun(tmp_path):
         file.unlink()
     page = Page(render(load([path])))
     assert "0 of 30 steps are done" in page.section("summary")
-    assert "esr eval" in page.section("results") and "env.json" in page.section("provenance")
+    assert "esr eval" in page.section("absent") and "env.json" in page.section("provenance")
 
 
 def test_two_runs_with_different_tasks_stand_apart(tmp_path):
@@ -344,7 +350,7 @@ def test_two_runs_with_different_tasks_stand_apart(tmp_path):
 def test_a_study_alone_and_one_that_compares_no_lengths(home):
     alone = Page(render(load([home / "sweep"])))
     assert "the middle of the early-stopped arms" in alone.section("summary")
-    assert "esr analyze decay RUN" in alone.section("decay")
+    assert "esr analyze decay RUN" in alone.section("absent")
     other = Page(render(load([home / "selections"])))
     assert "no verdict on N" in other.section("summary")
     assert "top student entropy" in other.section("selection")
@@ -359,7 +365,7 @@ def test_a_corrupt_record_is_trouble_and_no_traceback(tmp_path, content):
         log.write('{"step": 31, "lo')
     page = Page(render(load([path])))
     assert "decay.json" in page.section("provenance") and "1 file could not be read" in page.section("summary")
-    assert "esr analyze decay" in page.section("decay")
+    assert "esr analyze decay" in page.section("absent")
 
 
 def test_records_without_rows_are_shown_as_such(tmp_path):
@@ -482,8 +488,9 @@ def test_scales():
 def test_points_lie_where_the_scale_puts_them():
     line = charts.Line("a", "c1", [charts.Point(0, 0), charts.Point(10, 1)])
     svg = charts.plot("x", [line], Axis("", 0, 10), Axis("", 0, 1)).svg
-    left, right = charts.LEFT, charts.WIDTH - charts.RIGHT
-    assert f'points="{left}.0,{charts.HEIGHT - charts.BOTTOM}.0 {right}.0,{charts.TOP}.0"' in svg
+    for f in charts.FRAMES:
+        left, right = f.left, f.width - charts.RIGHT
+        assert f'points="{left}.0,{f.height - charts.BOTTOM}.0 {right}.0,{charts.TOP}.0"' in svg
 
 
 def test_intervals_without_end_are_drawn_and_told():
@@ -503,7 +510,8 @@ def test_formats():
 
 def test_sections_come_in_the_order_of_the_page(page):
     assert [e.attributes["id"] for e in page.all("section")] == [
-        "summary", "fit", "decay", "how", "sweep", "profile", "submode", "selection", "results", "efficiency", "rollouts", "provenance",
+        "summary", "decay", "how", "sweep", "profile", "submode", "selection", "results", "efficiency",
+        "rollouts", "training", "provenance", "absent",
     ]  # fmt: skip
     assert decay_section.TITLE and results_section.TITLE
 

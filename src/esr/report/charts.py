@@ -1,4 +1,7 @@
-"""Charts as inline SVG: pure functions from points to text. Colours are classes (`c1`..`c6`), so the theme decides them."""
+"""Charts as inline SVG: pure functions from points to text. Colours are classes (`c1`..`c6`), so the theme decides them.
+
+Each chart is drawn twice, for a wide and for a narrow screen; the page shows the one that fits.
+"""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +12,38 @@ from markupsafe import Markup
 
 from esr.report.format import attribute
 from esr.report.scales import Axis
-from esr.report.shapes import ALONE, Chart, legend, marker, short
+from esr.report.shapes import ALONE, Chart, Entry, legend, marker, short
 
-WIDTH, HEIGHT = 760, 380
-LEFT, RIGHT, TOP, BOTTOM = 66, 20, 24, 52
-BESIDE = 216
-"""Room for names beside horizontal bars."""
+RIGHT, TOP, BOTTOM = 20, 24, 52
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The drawing area of a chart, in pixels."""
+
+    name: str
+    width: int
+    height: int
+    left: int
+    """Room for the ticks of a vertical axis."""
+    beside: int
+    """Room for names beside horizontal bars; 0: they stand above their bars."""
+
+    @property
+    def above(self) -> int:
+        """Room for a name above its bar."""
+        return 0 if self.beside else 18
+
+    def x(self, axis: Axis, value: float) -> float:
+        return self.left + (self.width - self.left - RIGHT) * axis.at(value)
+
+    def y(self, axis: Axis, value: float) -> float:
+        """A little beyond the axis at most, wherever the value is."""
+        place = min(max(axis.at(value), -0.02), 1.02) if math.isfinite(value) else (1.02 if value > 0 else -0.02)
+        return self.height - BOTTOM - (self.height - TOP - BOTTOM) * place
+
+
+FRAMES = (Frame("wide", 760, 380, 66, 216), Frame("narrow", 360, 320, 50, 0))
 
 
 @dataclass(frozen=True)
@@ -44,9 +73,16 @@ class Line:
     join: bool = True
     ghost: bool = False
     """Published numbers: dashed, grey, hollow."""
+    control: bool = False
+    """Shown on demand."""
     shape: int = 0
     """Circle, square, triangle, diamond: a second cue besides the colour."""
     size: float = 4
+
+    @property
+    def layer(self) -> str:
+        """What can be switched on and off together; empty for what is always there."""
+        return "published" if self.ghost else "controls" if self.control else ""
 
 
 @dataclass(frozen=True)
@@ -89,38 +125,46 @@ def plot(
     names: Sequence[tuple[str, Point]] = (),
 ) -> Chart:
     """A line or dot chart with intervals. `names` are written beside their points."""
-    body = [_window(x, *window) if window else "", *_axes(x, y), *(_level(level, y) for level in levels)]
     ordered = sorted(lines, key=lambda line: not line.ghost)
-    body += [_band(line, x, y) for line in ordered if line.interval == "band" and not line.ghost]
-    body += [_series(line, x, y) for line in ordered]
-    body += [_name(name, p, x, y) for name, p in names]
-    extra = f' id="{attribute(ident)}"' if ident else ""
-    scale = f' data-x0="{LEFT}" data-x1="{WIDTH - RIGHT}" data-low="{x.low}" data-high="{x.high}"'
+
+    def draw(f: Frame) -> Markup:
+        body = [_window(f, x, *window) if window else "", *_axes(f, x, y), *(_level(f, level, y) for level in levels)]
+        body += [_band(f, line, x, y) for line in ordered if line.interval == "band" and not line.ghost]
+        body += [_series(f, line, x, y) for line in ordered]
+        body += [_name(f, name, p, x, y) for name, p in names]
+        scale = f' data-x0="{f.left}" data-x1="{f.width - RIGHT}" data-low="{x.low}" data-high="{x.high}"'
+        return _svg(f, label, f.height, "".join(body), scale)
+
     entries = [
-        (line.name, line.colour, line.ghost, line.shape + (0 if line.join else ALONE))
+        Entry(line.name, line.colour, line.shape + (0 if line.join else ALONE), line.layer)
         for line in lines
         if line.name and line.points
     ]
     return Chart(
-        _svg(label, HEIGHT, "".join(body), extra + scale),
-        legend([*entries, *((v.name, v.colour, False, -1) for v in levels)]),
+        Markup("").join(map(draw, FRAMES)), legend([*entries, *(Entry(v.name, v.colour, -1) for v in levels)]), ident
     )
 
 
 def bars(label: str, rows: list[Bar], axis: Axis) -> Chart:
     """Stacked horizontal bars, one row each, with a legend of the parts."""
-    left, step = BESIDE, 42
+    names = dict.fromkeys((name, colour) for row in rows for name, colour, *_ in row.parts)
+    return Chart(
+        Markup("").join(_bars(f, label, rows, axis) for f in FRAMES),
+        legend([Entry(name, colour, -2) for name, colour in names] if len(names) > 1 else []),
+    )
+
+
+def _bars(f: Frame, label: str, rows: list[Bar], axis: Axis) -> Markup:
+    left, step = f.beside or 8, 42 + f.above
     height = step * len(rows) + 58
-    inner = WIDTH - left - 90
+    inner = f.width - left - (90 if f.beside else 64)
     body = _columns(axis, left, inner, height - 48)
     body.append(
         f'<text class="axis" x="{left + inner / 2:.1f}" y="{height - 8}" text-anchor="middle">{attribute(axis.label)}</text>'
     )
     for i, row in enumerate(rows):
-        top, at = 10 + step * i, 0.0
-        body.append(
-            f'<text class="name" x="{left - 10}" y="{top + 19}" text-anchor="end">{attribute(short(row.name))}</text>'
-        )
+        top, at = 10 + step * i + f.above, 0.0
+        body.append(_row_name(f, row.name, top + 19 if f.beside else top - 5))
         for _, colour, value, tip, source in row.parts:
             start, end = (left + inner * axis.at(v) for v in (at, at + value))
             at += value
@@ -132,32 +176,39 @@ def bars(label: str, rows: list[Bar], axis: Axis) -> Chart:
             body.append(
                 f'<text class="tick" x="{left + inner * axis.at(at) + 8:.1f}" y="{top + 19}">{attribute(row.note)}</text>'
             )
-    names = dict.fromkeys((name, colour) for row in rows for name, colour, *_ in row.parts)
-    return Chart(
-        _svg(label, height, "".join(body)), legend([(n, c, False, -2) for n, c in names] if len(names) > 1 else [])
-    )
+    return _svg(f, label, height, "".join(body))
 
 
 def strip(label: str, rows: Sequence[tuple[str, str, Point, Point | None]], axis: Axis) -> Chart:
     """One row for each (name, colour, point, published point): a dot on its interval along a common axis, at `point.y`."""
-    left, step = BESIDE, 30
-    height, inner = step * len(rows) + 44, WIDTH - BESIDE - 30
+    return Chart(Markup("").join(_strip(f, label, rows, axis) for f in FRAMES))
+
+
+def _strip(f: Frame, label: str, rows: Sequence[tuple[str, str, Point, Point | None]], axis: Axis) -> Markup:
+    left, step = f.beside or 18, 30 + f.above
+    height, inner = step * len(rows) + 44, f.width - left - 30
     body = _columns(axis, left, inner, height - 36)
     for i, (name, colour, p, ghost) in enumerate(rows):
-        py = 4 + step * (i + 0.5)
+        py = 4 + step * (i + 0.5) + f.above / 2
         low, mid, high = (
             left + inner * min(max(axis.at(v), 0), 1)
             for v in (p.low if p.low is not None else p.y, p.y, p.high if p.high is not None else p.y)
         )
         body.append(
-            f'<text class="name" x="{left - 10}" y="{py + 5}" text-anchor="end">{attribute(short(name))}</text>'
-            f'<g class="pt {colour}"{_from(p.y, p.source)}><title>{attribute(p.tip)}</title>'
+            _row_name(f, name, py + 5 if f.beside else py - 12)
+            + f'<g class="pt {colour}"{_from(p.y, p.source)}><title>{attribute(p.tip)}</title>'
             f'<line class="whisker thick" x1="{low:.1f}" x2="{high:.1f}" y1="{py}" y2="{py}"/>{marker(0, mid, py, 6)}</g>'
         )
         if ghost:
             ring = marker(0, left + inner * axis.at(ghost.y), py, 8.5)
-            body.append(f'<g class="pt ghost"><title>{attribute(ghost.tip)}</title>{ring}</g>')
-    return Chart(_svg(label, height, "".join(body)))
+            body.append(f'<g class="pt ghost" data-layer="published"><title>{attribute(ghost.tip)}</title>{ring}</g>')
+    return _svg(f, label, height, "".join(body))
+
+
+def _row_name(f: Frame, name: str, y: float) -> str:
+    """Beside a bar, or above it where there is no room beside."""
+    place = f'x="{f.beside - 10}" y="{y:g}" text-anchor="end"' if f.beside else f'x="8" y="{y:g}"'
+    return f'<text class="name" {place}>{attribute(short(name, 25 if f.beside else 44))}</text>'
 
 
 def _columns(axis: Axis, left: int, inner: int, bottom: int) -> list[str]:
@@ -170,85 +221,78 @@ def _columns(axis: Axis, left: int, inner: int, bottom: int) -> list[str]:
     ]
 
 
-def _svg(label: str, height: int, body: str, extra: str = "") -> Markup:
+def _svg(f: Frame, label: str, height: int, body: str, extra: str = "") -> Markup:
     return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{attribute(label)}"{extra}>{body}</svg>'
+        f'<svg class="chart {f.name}" viewBox="0 0 {f.width} {height}" role="img" aria-label="{attribute(label)}"{extra}>'
+        f"{body}</svg>"
     )
 
 
-def _px(x: Axis, value: float) -> float:
-    return LEFT + (WIDTH - LEFT - RIGHT) * x.at(value)
-
-
-def _py(y: Axis, value: float) -> float:
-    place = min(max(y.at(value), -0.02), 1.02) if math.isfinite(value) else (1.02 if value > 0 else -0.02)
-    return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * place
-
-
-def _axes(x: Axis, y: Axis) -> list[str]:
-    base = HEIGHT - BOTTOM
+def _axes(f: Frame, x: Axis, y: Axis) -> list[str]:
+    base = f.height - BOTTOM
     parts = []
     for tick in y.marks():
-        py = _py(y, tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py:.1f}" y2="{py:.1f}"/>')
+        py = f.y(y, tick)
+        parts.append(f'<line class="grid" x1="{f.left}" x2="{f.width - RIGHT}" y1="{py:.1f}" y2="{py:.1f}"/>')
         parts.append(
-            f'<text class="tick" x="{LEFT - 8}" y="{py + 4:.1f}" text-anchor="end">{attribute(y.form(tick))}</text>'
+            f'<text class="tick" x="{f.left - 8}" y="{py + 4:.1f}" text-anchor="end">{attribute(y.form(tick))}</text>'
         )
     labelled = float("-inf")
     for tick in x.marks():
-        px, text = _px(x, tick), attribute(x.form(tick))
+        px, text = f.x(x, tick), attribute(x.form(tick))
         parts.append(f'<line class="base" x1="{px:.1f}" x2="{px:.1f}" y1="{base}" y2="{base + 5}"/>')
         if px - labelled > 12 + 7 * len(text):
             parts.append(f'<text class="tick" x="{px:.1f}" y="{base + 20}" text-anchor="middle">{text}</text>')
             labelled = px
-    parts.append(f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<line class="base" x1="{f.left}" x2="{f.width - RIGHT}" y1="{base}" y2="{base}"/>')
+    middle = (f.left + f.width - RIGHT) / 2
     parts.append(
-        f'<text class="axis" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{attribute(x.label)}</text>'
+        f'<text class="axis" x="{middle:.0f}" y="{f.height - 8}" text-anchor="middle">{attribute(x.label)}</text>'
     )
     turn = f'transform="rotate(-90)" x="{-(TOP + base) / 2:.0f}" y="14" text-anchor="middle"'
     return [*parts, f'<text class="axis" {turn}>{attribute(y.label)}</text>']
 
 
-def _window(x: Axis, start: float, end: float, name: str) -> str:
-    left, right = _px(x, max(start, x.low)), _px(x, min(end, x.high))
+def _window(f: Frame, x: Axis, start: float, end: float, name: str) -> str:
+    left, right = f.x(x, max(start, x.low)), f.x(x, min(end, x.high))
     return (
-        f'<rect class="window" x="{left:.1f}" y="{TOP}" width="{max(right - left, 0):.1f}" height="{HEIGHT - TOP - BOTTOM}"/>'
+        f'<rect class="window" x="{left:.1f}" y="{TOP}" width="{max(right - left, 0):.1f}" height="{f.height - TOP - BOTTOM}"/>'
         f'<text class="tick window-name" x="{left + 6:.1f}" y="{TOP - 8}">{attribute(name)}</text>'
     )
 
 
-def _level(level: Level, y: Axis) -> str:
-    top, mid, bottom = (_py(y, v) for v in (level.high, level.value, level.low))
+def _level(f: Frame, level: Level, y: Axis) -> str:
+    top, mid, bottom = (f.y(y, v) for v in (level.high, level.value, level.low))
     return (
         f'<g class="pt {level.colour}"{_from(level.value, level.source)}><title>{attribute(level.tip)}</title>'
-        f'<rect class="band" x="{LEFT}" y="{top:.1f}" width="{WIDTH - LEFT - RIGHT}" height="{bottom - top:.1f}"/>'
-        f'<line class="curve" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{mid:.1f}" y2="{mid:.1f}"/></g>'
+        f'<rect class="band" x="{f.left}" y="{top:.1f}" width="{f.width - f.left - RIGHT}" height="{bottom - top:.1f}"/>'
+        f'<line class="curve" x1="{f.left}" x2="{f.width - RIGHT}" y1="{mid:.1f}" y2="{mid:.1f}"/></g>'
     )
 
 
-def _band(line: Line, x: Axis, y: Axis) -> str:
+def _band(f: Frame, line: Line, x: Axis, y: Axis) -> str:
     known = [(p.x, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
     if len(known) < 2 or not line.join:
         return ""
-    upper = [f"{_px(x, at):.1f},{_py(y, high):.1f}" for at, _, high in known]
-    lower = [f"{_px(x, at):.1f},{_py(y, low):.1f}" for at, low, _ in reversed(known)]
+    upper = [f"{f.x(x, at):.1f},{f.y(y, high):.1f}" for at, _, high in known]
+    lower = [f"{f.x(x, at):.1f},{f.y(y, low):.1f}" for at, low, _ in reversed(known)]
     return f'<polygon class="band {line.colour}" points="{" ".join(upper + lower)}"/>'
 
 
-def _series(line: Line, x: Axis, y: Axis) -> str:
+def _series(f: Frame, line: Line, x: Axis, y: Axis) -> str:
     kind = f"{line.colour} ghost" if line.ghost else line.colour
-    path = " ".join(f"{_px(x, p.x):.1f},{_py(y, p.y):.1f}" for p in line.points)
+    path = " ".join(f"{f.x(x, p.x):.1f},{f.y(y, p.y):.1f}" for p in line.points)
     curve = f'<polyline class="curve" points="{path}"/>' if line.join and len(line.points) > 1 else ""
-    return f'<g class="{kind}">{curve}{"".join(_point(line, p, x, y) for p in line.points)}</g>'
+    layer = f' data-layer="{line.layer}"' if line.layer else ""
+    return f'<g class="{kind}"{layer}>{curve}{"".join(_point(f, line, p, x, y) for p in line.points)}</g>'
 
 
-def _point(line: Line, p: Point, x: Axis, y: Axis) -> str:
-    px, py = _px(x, p.x), _py(y, p.y)
+def _point(f: Frame, line: Line, p: Point, x: Axis, y: Axis) -> str:
+    px, py = f.x(x, p.x), f.y(y, p.y)
     whisker = ""
     if line.interval == "whiskers" and p.low is not None and p.high is not None:
         whisker = (
-            f'<line class="whisker" x1="{px:.1f}" x2="{px:.1f}" y1="{_py(y, p.low):.1f}" y2="{_py(y, p.high):.1f}"/>'
+            f'<line class="whisker" x1="{px:.1f}" x2="{px:.1f}" y1="{f.y(y, p.low):.1f}" y2="{f.y(y, p.high):.1f}"/>'
         )
     return (
         f'<g class="pt{" few" if p.faint else ""}"{_from(p.y, p.source)}><title>{attribute(p.tip)}</title>{whisker}'
@@ -256,11 +300,11 @@ def _point(line: Line, p: Point, x: Axis, y: Axis) -> str:
     )
 
 
-def _name(name: str, p: Point, x: Axis, y: Axis) -> str:
+def _name(f: Frame, name: str, p: Point, x: Axis, y: Axis) -> str:
     """A label beside a point, on the side where there is room."""
     right = x.at(p.x) < 0.75
-    px, end = _px(x, p.x) + (10 if right else -10), "" if right else ' text-anchor="end"'
-    return f'<text class="tick" x="{px:.1f}" y="{_py(y, p.y) - 6:.1f}"{end}>{attribute(name)}</text>'
+    px, end = f.x(x, p.x) + (10 if right else -10), "" if right else ' text-anchor="end"'
+    return f'<text class="tick" x="{px:.1f}" y="{f.y(y, p.y) - 6:.1f}"{end}>{attribute(name)}</text>'
 
 
 def _from(value: float, source: str) -> str:

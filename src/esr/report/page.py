@@ -15,7 +15,7 @@ from esr import __version__
 from esr.analysis import ANALYSES
 from esr.report.format import json_block
 from esr.report.section import Section
-from esr.report.sections import how, provenance, summary, sweep
+from esr.report.sections import how, provenance, summary, sweep, training
 from esr.report.sources import Data, Found, Run
 
 BEHIND = {"decay": (how, sweep)}
@@ -35,17 +35,21 @@ def render(data: Data, refresh: int | None = None) -> str:
 
 
 def sections(data: Data) -> list[Section]:
-    """All sections, those without data included."""
-    return [module.view(data) for module in order()]
+    """All sections, those without data included. While a run goes on, its training comes first."""
+    modules = list(order())
+    if any(not run.complete for run in data.runs):
+        modules.remove(training)
+        modules.insert(1, training)
+    return [module.view(data) for module in modules]
 
 
 @cache
 def order() -> tuple[ModuleType, ...]:
-    """The modules of all sections: the summary, those of the analyses in the order of their table, where all comes from."""
+    """The modules of all sections: the summary, those of the analyses in the order of their table, training, where all comes from."""
     modules: list[ModuleType] = [summary]
     for name in dict.fromkeys(row.section for row in ANALYSES.values()):
         modules += [import_module(f"esr.report.sections.{name}"), *BEHIND.get(name, ())]
-    return (*modules, provenance)
+    return (*modules, training, provenance)
 
 
 @cache
@@ -64,10 +68,12 @@ def environment() -> Environment:
 
 def _render(data: Data, refresh: int | None) -> str:
     env = environment()
-    parts = [(section, _body(env, section)) for section in sections(data)]
+    shown = [section for section in sections(data) if section.template]
+    parts = [(s, Markup(env.get_template(s.template).render(section=s, **(s.context or {})))) for s in shown]
     scripts = [(code, _hash(code)) for code in map(_script, _static(".js"))]
     return env.get_template("page.html").render(
         sections=parts,
+        absent=[section for section in sections(data) if not section.template],
         title=title(data),
         version=__version__,
         trouble=data.trouble,
@@ -76,12 +82,6 @@ def _render(data: Data, refresh: int | None) -> str:
         going=[run.label for run in data.runs if not run.complete],
         style=Markup("\n".join(_static(".css"))),
     )
-
-
-def _body(env: Environment, section: Section) -> Markup:
-    if not section.template:
-        return Markup("")
-    return Markup(env.get_template(section.template).render(section=section, **(section.context or {})))
 
 
 def title(data: Data) -> str:

@@ -15,7 +15,7 @@ class Section:
     """File in `templates/`; it gets `section` and everything in `context`. Empty for a missing one."""
     context: dict[str, Any] | None = None
     missing: str = ""
-    """Why there is nothing to show, in one sentence."""
+    """Why there is nothing to show, in one sentence; said at the end of the page."""
     commands: tuple[str, ...] = ()
     """Commands that would make the missing data."""
 

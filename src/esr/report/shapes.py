@@ -1,6 +1,7 @@
 """What charts are put together from: a drawing with its legend, markers, and names."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -10,13 +11,26 @@ ALONE = 100
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG and its legend."""
+    """An SVG for each width of screen, and their legend."""
 
     svg: Markup
     legend: Markup = field(default_factory=Markup)
+    ident: str = ""
+    """Element id, for scripts."""
 
     def __html__(self) -> str:
-        return f'<div class="scroll" tabindex="0" role="group" aria-label="Chart">{self.svg}</div>{self.legend}'
+        name = f' id="{self.ident}"' if self.ident else ""
+        return f'<div class="drawing"{name}>{self.svg}{self.legend}</div>'
+
+
+class Entry(NamedTuple):
+    """A series in a legend."""
+
+    name: str
+    colour: str
+    shape: int
+    layer: str = ""
+    """What it is switched on and off with."""
 
 
 def short(name: str, most: int = 25) -> str:
@@ -24,13 +38,17 @@ def short(name: str, most: int = 25) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def legend(entries: list[tuple[str, str, bool, int]]) -> Markup:
-    """(name, colour, ghost, shape) as an HTML list; wraps on a narrow screen."""
+def legend(entries: list[Entry]) -> Markup:
+    """An HTML list; wraps on a narrow screen."""
     items = Markup("").join(
-        Markup('<li class="{}{}"><svg width="26" height="12" aria-hidden="true">{}</svg>{}</li>').format(
-            colour, " ghost" if ghost else "", Markup(_swatch(shape)), name
+        Markup('<li class="{}{}"{}><svg width="26" height="12" aria-hidden="true">{}</svg>{}</li>').format(
+            entry.colour,
+            " ghost" if entry.layer == "published" else "",
+            Markup(f' data-layer="{entry.layer}"') if entry.layer else "",
+            Markup(_swatch(entry.shape)),
+            entry.name,
         )
-        for name, colour, ghost, shape in entries
+        for entry in entries
     )
     return Markup('<ul class="legend">{}</ul>').format(items) if entries else Markup("")
 

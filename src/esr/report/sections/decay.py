@@ -44,6 +44,7 @@ def name_of(series: DecaySeries) -> str:
 def _curve(label: str, run: Run, found: Found, i: int) -> dict[str, Any]:
     record = found.record
     lines = [_line(found, s) for s in range(len(record.series))]
+    main = next((s for s, series in enumerate(record.series) if _main(series)), None)
     top = max((p.k for s in record.series for p in s.points), default=1)
     lines.append(published(top))
     low, high = span(charts.heights(lines), 0, 1)
@@ -55,9 +56,9 @@ def _curve(label: str, run: Run, found: Found, i: int) -> dict[str, Any]:
         x,
         Axis("accuracy, avg@k", low, high, round_pct),
         window=(0, min(n, top), f"inside N = {n}"),
+        levels=[] if main is None else _alone(found, main),
         ident=f"decay-chart-{i}",
     )
-    main = next((s for s, series in enumerate(record.series) if _main(series)), None)
     steps = _steps(found, main) if main is not None else []
     chosen = max((j for j, step in enumerate(steps) if step["k"] <= n), default=0)
     return {
@@ -88,7 +89,29 @@ def _line(found: Found, s: int) -> charts.Line:
         for j, p in enumerate(series.points)
         if p.avg is not None
     ]
-    return charts.Line(name_of(series), f"c{1 + s % 6}", marks, "band" if _main(series) else "whiskers", shape=s)
+    main = _main(series)
+    return charts.Line(
+        name_of(series), f"c{1 + s % 6}", marks, "band" if main else "whiskers", control=not main, shape=s
+    )
+
+
+def _alone(found: Found, s: int) -> list[charts.Level]:
+    """The teacher without a prefix, as a level that the curve can be held against."""
+    for j, p in enumerate(found.record.series[s].points):
+        if p.k == 0 and p.avg is not None:
+            tip = f"teacher alone: {spoken(p.avg)}"
+            return [
+                charts.Level(
+                    "teacher alone",
+                    "c3",
+                    p.avg.value,
+                    p.avg.low,
+                    p.avg.high,
+                    tip,
+                    where(found, f"/series/{s}/points/{j}/avg/value"),
+                )
+            ]
+    return []
 
 
 def published(top: float) -> charts.Line:

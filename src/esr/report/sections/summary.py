@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from esr.records.base import Estimate
-from esr.report import charts
+from esr.report import answers, charts
 from esr.report.contests import MARGIN, Contest, Paired, contests, gained, rivals
 from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, several, spoken, where
 from esr.report.scales import Axis, span
@@ -35,11 +35,11 @@ class Standing(NamedTuple):
 def view(data: Data) -> Section:
     """From the first study that compares lengths, or else from the first run."""
     matches = contests(data)
-    context = _of_study(matches[0]) if matches else _of_run(data) if data.runs else _of_arms(data)
+    context = _of_study(data, matches[0]) if matches else _of_run(data) if data.runs else _of_arms(data)
     context["numbers"] = [(name, colour, cell) for name, colour, cell, *_ in context["rows"]]
     context["strip"] = strip(context["rows"])
     context["others"] = [_other(match) for match in matches[1:]]
-    return Section("summary", "Summary", "summary.html", {**context, "rules": RULES, "advice": advice(data)})
+    return Section("summary", "Summary", "summary.html", {**context, "rules": RULES})
 
 
 def strip(rows: list[Standing]) -> charts.Chart | None:
@@ -55,7 +55,7 @@ def strip(rows: list[Standing]) -> charts.Chart | None:
     return charts.strip("Accuracy with 95% intervals", marks, Axis("", low, high, round_pct))
 
 
-def _of_study(match: Contest) -> dict[str, Any]:
+def _of_study(data: Data, match: Contest) -> dict[str, Any]:
     study, (early, full) = match.study, match.arms
     where_to = {"early": f"/arms/{match.early}", "full": f"/arms/{match.full}"}
     longest = match.longest
@@ -81,8 +81,7 @@ def _of_study(match: Contest) -> dict[str, Any]:
     return {
         "verdict": verdict(match, longest),
         "rows": rows,
-        "costs": costs,
-        "versus": longest,
+        "answers": answers.of_study(data, match, costs),
         "facts": [
             ("student", early.student),
             ("teacher", early.teacher_model),
@@ -187,13 +186,12 @@ def _of_run(data: Data) -> dict[str, Any]:
         if rival
         else []
     )
-    versus = f"N = {rival[1].config.rollout.stops_at}" if rival else ""
+    asked = answers.of_run(data, run, change, costs, rival[1].config.rollout.stops_at if rival else "")
     said = _rival_verdict(*rival, change) if rival else _run_verdict(run, change)
     return {
         "verdict": said,
         "rows": [row for row in rows if row is not None],
-        "costs": costs,
-        "versus": versus,
+        "answers": asked,
         "facts": [
             ("student", config.student.model),
             ("teacher", config.teacher.model),
@@ -251,21 +249,4 @@ def _of_arms(data: Data) -> dict[str, Any]:
     ]
     facts = [("question", study.record.question), ("task", study.record.task)]
     said = Markup("This study does not compare rollout lengths, so there is no verdict on N.")
-    return {"verdict": said, "rows": rows, "costs": [], "versus": "", "facts": facts, "source": study.source}
-
-
-def advice(data: Data) -> Markup | None:
-    """What the decay curve says about N."""
-    first = data.first("decay")
-    if first is None:
-        return None
-    found, r = first[1], first[1].record.recommendation
-    if r.n is None:
-        said = Markup("The teacher loses already after the shortest measured prefix of the student")
-    else:
-        said = Markup("No loss of the teacher was found after up to {} tokens of the student").format(
-            datum(found, "/recommendation/n", "count")
-        )
-    if r.at_most is not None:
-        said += Markup("; a loss is certain from {} on").format(datum(found, "/recommendation/at_most", "count"))
-    return said + "."
+    return {"verdict": said, "rows": rows, "answers": [], "facts": facts, "source": study.source}

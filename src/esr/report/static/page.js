@@ -52,22 +52,43 @@ for (const group of all(".panes")) {
   show(panes[0]);
 }
 
+// Layers of a chart: the controls on demand, the published values until they are switched off.
+for (const drawing of all(".drawing")) {
+  const names = [...new Set(all("[data-layer]", drawing).map((part) => part.dataset.layer))];
+  if (!names.length) continue;
+  const layers = document.createElement("div");
+  layers.className = "layers";
+  for (const name of names) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name === "published" ? "published values" : name;
+    const show = (on) => {
+      button.setAttribute("aria-pressed", String(on));
+      for (const part of all(`[data-layer="${name}"]`, drawing)) part.toggleAttribute("hidden", !on);
+    };
+    button.addEventListener("click", () => show(button.getAttribute("aria-pressed") !== "true"));
+    show(name === "published");
+    layers.append(button);
+  }
+  drawing.append(layers);
+}
+
 // Decay: a slider over the measured prefix lengths moves the window and says what lies inside it.
 for (const slider of all(".slider")) {
   const input = slider.querySelector("input");
   const output = slider.querySelector("output");
   const steps = all("template", slider);
   const chart = document.getElementById(slider.dataset.chart);
-  const window_ = chart.querySelector(".window");
-  const name = chart.querySelector(".window-name");
-  const [x0, x1, low, high] = ["x0", "x1", "low", "high"].map((key) => Number(chart.dataset[key]));
   input.addEventListener("input", () => {
     const step = steps[Number(input.value)];
     const k = Number(step.dataset.k);
     output.replaceChildren(step.content.cloneNode(true));
     input.setAttribute("aria-valuetext", `N = ${k}`);
-    window_.setAttribute("width", String(((x1 - x0) * (k - low)) / (high - low)));
-    name.textContent = `inside N = ${k}`;
+    for (const picture of all(".chart", chart)) {
+      const [x0, x1, low, high] = ["x0", "x1", "low", "high"].map((key) => Number(picture.dataset[key]));
+      picture.querySelector(".window").setAttribute("width", String(((x1 - x0) * (k - low)) / (high - low)));
+      picture.querySelector(".window-name").textContent = `inside N = ${k}`;
+    }
   });
   input.setAttribute("aria-valuetext", `N = ${steps[Number(input.value)].dataset.k}`);
 }

@@ -1,0 +1,138 @@
+"""What somebody with a minute asks of the page: does it fit, which N, how much better, how sure, at what cost, and what next."""
+
+import shlex
+
+from markupsafe import Markup
+
+from esr.report.contests import MARGIN, Contest, Paired, sweep
+from esr.report.format import datum, derived, estimate, mean_of, points, several
+from esr.report.sources import Data, Found, Run
+
+Answer = tuple[str, Markup]
+NOT_CHECKED = Markup("Not checked before training: <code>{}</code>")
+
+
+def of_study(data: Data, match: Contest, costs: list[tuple[str, Markup]]) -> list[Answer]:
+    """From an early-stopped arm and the arm with the longest rollouts."""
+    study, at = match.study, f"/arms/{match.early}"
+    better = estimate(study, f"{at}/gain", "points", unit=" points")
+    sure = Markup("{} problems × {} responses, {}; brackets are 95% intervals").format(
+        datum(study, "/problems", "count"), datum(study, "/samples", "count"), several(len(study.record.seeds), "seed")
+    )
+    price = _price(costs)
+    return [
+        ("Does it fit?", _fits(data) or _by_result(match)),
+        ("Which N?", _which(data) or Markup("N = {}, the only one here").format(datum(study, f"{at}/n", "count"))),
+        ("How much better?", Markup("{} over the untrained student").format(better)),
+        ("How sure?", sure),
+        ("At what cost?", price + f" of {match.longest}" if price else Markup("not measured")),
+        ("What next?", _next(match)),
+    ]
+
+
+def of_run(data: Data, run: Run, change: Paired | None, costs: list[tuple[str, Markup]], versus: str) -> list[Answer]:
+    """From one run; `costs` are against a run with `versus` tokens, if there is one."""
+    name = shlex.quote(str(run.directory.path))
+    evaluated = run.evaluation("after")
+    better = derived(change.value, "points", change.rule, unit=" points") if change else Markup("not evaluated yet")
+    sure = Markup("no interval yet")
+    if evaluated:
+        sure = Markup("{} problems × {} responses, one seed; brackets are 95% intervals").format(
+            datum(evaluated, "/problems", "count"), datum(evaluated, "/samples", "count")
+        )
+    fit = _fits(data) or NOT_CHECKED.format(f"esr check {name}/config.json")
+    which = _which(data) or Markup("<code>esr analyze decay {}</code> tells").format(name)
+    cost = Markup("{} a step").format(mean_of(run.rows, "time/step")) if run.metrics else Markup("no step yet")
+    if costs:
+        cost = _price(costs) + f" of N = {versus}"
+    return [
+        ("Does it fit?", fit),
+        ("Which N?", which),
+        ("How much better?", better),
+        ("How sure?", sure),
+        ("At what cost?", cost),
+        ("What next?", _after(run, change, name)),
+    ]
+
+
+def _price(costs: list[tuple[str, Markup]]) -> Markup:
+    """`0.23× the seconds a step, 0.35× the tokens generated`."""
+    return Markup(", ").join(Markup("{} the {}").format(cell, name) for name, cell in costs)
+
+
+def _fits(data: Data) -> Markup | None:
+    """What the check said before training."""
+    first = data.first("fit")
+    if first is None:
+        return None
+    found = first[1]
+    said = Markup("{}, by the <a href='#fit'>check</a> before training").format(found.record.verdict.answer)
+    if found.record.verdict.expected is None:
+        return said
+    return said + Markup(", which expected {}").format(estimate(found, "/verdict/expected"))
+
+
+def _by_result(match: Contest) -> Markup:
+    early = match.arms[0]
+    gap = early.difference if match.difference else None
+    if gap is None:
+        return Markup("not told: the two lengths are not paired")
+    if gap.low > -MARGIN:
+        return Markup("yes: nothing is lost against {}").format(match.longest)
+    if gap.high < 0:
+        return Markup("not at equal updates: {} reach more").format(match.longest)
+    return Markup("not certain: a loss of up to {} points is possible").format(points(-gap.low).lstrip("+"))
+
+
+def _which(data: Data) -> Markup | None:
+    """The N of the check, of a sweep, or of the decay curve, in this order."""
+    fit, decay = data.first("fit"), data.first("decay")
+    if fit and fit[1].record.verdict.n:
+        return Markup("N = {}, by the check").format(datum(fit[1], "/verdict/n", "count"))
+    best = next((found for study in data.studies if (found := _plateau(study))), None)
+    if best:
+        return best
+    if decay and decay[1].record.recommendation.n:
+        n = datum(decay[1], "/recommendation/n", "count")
+        return Markup("up to {}: no loss of the <a href='#decay'>teacher</a> was found there").format(n)
+    if decay:
+        return Markup("the <a href='#decay'>teacher's decay</a> sets none: it loses after the shortest prefix")
+    return None
+
+
+def _plateau(study: Found) -> Markup | None:
+    """The shortest N of a sweep that is not certainly worse than the best of it."""
+    group = [i for i in sweep(study.record) if study.record.arms[i].avg is not None]
+    if len(group) < 3:
+        return None
+    best = max(group, key=lambda i: study.record.arms[i].avg.value)
+    enough = next(i for i in group if study.record.arms[i].avg.high >= study.record.arms[best].avg.value)
+    return Markup("N = {} reaches what the best of {} <a href='#sweep'>lengths</a> does, within its interval").format(
+        datum(study, f"/arms/{enough}/n", "count"), len(group)
+    )
+
+
+def _next(match: Contest) -> Markup:
+    """A decision, from the interval of the difference alone."""
+    gap = match.arms[0].difference if match.difference else None
+    if gap is None:
+        return Markup("name the longest arm as the study's reference, so that differences are paired")
+    if gap.low > -MARGIN:
+        return Markup("keep the early stop: <code>esr export RUN</code>; spend what it saves on more steps")
+    if gap.high < 0:
+        return Markup("a larger N, or {} for the last steps; at equal time look at the studies by seconds").format(
+            match.longest
+        )
+    return Markup("more seeds or problems: the interval is too wide to choose")
+
+
+def _after(run: Run, change: Paired | None, name: str) -> Markup:
+    if not run.complete:
+        return Markup("wait, or go on with <code>esr train {}</code>").format(name)
+    if change is None:
+        return Markup("evaluate it: <code>esr eval {}</code>").format(name)
+    if change.value.low > 0:
+        return Markup(
+            "keep it: <code>esr export {}</code>; compare with longer rollouts: <code>esr study</code>"
+        ).format(name)
+    return Markup("no gain is certain: see what lies within N with <code>esr check {}/config.json</code>").format(name)

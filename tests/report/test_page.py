@@ -341,6 +341,24 @@ def test_a_run_that_has_only_begun(tmp_path):
     assert "esr eval" in page.section("absent") and "env.json" in page.section("provenance")
 
 
+def test_a_comparison_has_a_page_of_its_own(tmp_path):
+    paths = [make_run(tmp_path / name, analyses=False, n=n) for name, n in (("long", 600), ("short", 50))]
+    env = json.loads((paths[1] / "env.json").read_text())
+    write_json(paths[1] / "env.json", env | {"git_revision": "fedcba"})
+    out = tmp_path / "pages" / "c.html"
+    assert esr(["compare", *map(str, paths), "-o", str(out)]) == 0
+    page = Page(out.read_text())
+    text = page.section("comparison")
+    assert "short is not told apart from long: 0.0 points" in text
+    assert "rollout.max_new_tokens60050" in text and "git_revision0123456789abcdeffedcba" in text
+    shown = [e.attributes["id"] for e in page.all("section")]
+    assert shown[0] == "comparison" and "summary" not in shown
+    for element in page.all("data", "data-derived"):
+        _, ours, theirs, end = element.attributes["data-derived"].split(" | ")
+        value = getattr(intervals.paired_difference(grades(tmp_path / ours), grades(tmp_path / theirs)), end)
+        assert float(element.attributes["value"]) == value and shows(element.text, value)
+
+
 def test_two_runs_with_different_tasks_stand_apart(tmp_path):
     paths = [make_run(tmp_path / "a" / "run", task="gsm8k"), make_run(tmp_path / "b" / "run", task="math500")]
     text = Page(render(load(paths))).section("results")

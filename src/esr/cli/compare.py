@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from esr.cli import show
+from esr.console import say
 from esr.records.base import as_text
 from esr.records.comparison import Comparison
 from esr.runs.comparing import compare as compare_runs
@@ -17,17 +18,37 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Run directories; the first is the reference.", show_default=False)
     ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write a page with the runs side by side.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Compare finished runs: accuracy after the last step, and differences paired by problem.
 
-    Example: `esr compare runs/smollm2-full runs/smollm2`
+    Example: `esr compare runs/smollm2-full runs/smollm2 -o comparison.html`
     """
     found = compare_runs([open_run(path) for path in runs])
+    if output:
+        write(found, runs, output)
     if json:
         show.emit(found.model_dump())
     else:
         comparison_table(found)
+
+
+def write(found: Comparison, runs: list[Path], page: Path) -> None:
+    """The page of a comparison."""
+    from dataclasses import replace
+
+    from esr.report.page import render
+    from esr.report.sources import load
+    from esr.runs.files import writable, write_text
+
+    text = render(replace(load(runs), comparison=found))
+    with writable(page):
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_text(page, text)
+    say(f"{page} has the runs side by side.")
 
 
 def comparison_table(found: Comparison) -> None:

@@ -15,7 +15,7 @@ from esr import __version__
 from esr.analysis import ANALYSES
 from esr.report.format import json_block
 from esr.report.section import Section
-from esr.report.sections import how, provenance, summary, sweep, training
+from esr.report.sections import comparison, how, provenance, summary, sweep, training
 from esr.report.sources import Data, Found, Run
 
 BEHIND = {"decay": (how, sweep)}
@@ -36,7 +36,7 @@ def render(data: Data, refresh: int | None = None) -> str:
 
 def sections(data: Data) -> list[Section]:
     """All sections, those without data included. While a run goes on, its training comes first."""
-    modules = list(order())
+    modules = [*order()] if data.comparison is None else [comparison, *order()[1:]]
     if any(not run.complete for run in data.runs):
         modules.remove(training)
         modules.insert(1, training)
@@ -85,7 +85,9 @@ def _render(data: Data, refresh: int | None) -> str:
 
 
 def title(data: Data) -> str:
-    """The pair of models that the page is about."""
+    """The pair of models that the page is about, or the runs that it compares."""
+    if data.comparison is not None:
+        return " against ".join([*(run.label for run in data.runs[1:]), data.runs[0].label])
     if data.studies:
         arm = next(iter(data.studies[0].record.arms), None)
         pair = (arm.student, arm.teacher_model) if arm else ("", "")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from esr.analysis import ANALYSES
 from esr.config import Config
 from esr.errors import UserError
+from esr.records.comparison import Comparison
 from esr.records.evaluation import Evaluation, Sample, by_progress
 from esr.records.finding import Finding
 from esr.records.steps import BEFORE, step_name
@@ -91,6 +92,8 @@ class Data:
     """`Study` records."""
     trouble: list[str] = field(default_factory=list)
     """One sentence for each file that could not be read."""
+    comparison: Comparison | None = None
+    """Of the runs, in their order, if the page is about nothing else (`esr compare`)."""
 
     def first(self, kind: str) -> tuple[Run, Found] | None:
         """The first run that has an analysis of this kind, and the analysis."""

@@ -100,6 +100,11 @@ def _lengths(run: Run) -> Figure | None:
     return _by_step(run, "Length of rollouts, by step", "tokens", lines, "tokens")
 
 
+def _bin(key: str) -> str:
+    """`0-9` for `kl/by_position/000-009`."""
+    return "-".join(str(int(end)) if end.isdigit() else end for end in key.removeprefix(BINS).split("-"))
+
+
 def _positions(run: Run) -> Figure | None:
     """The first and the last row that have bins, side by side."""
     known = [i for i, row in enumerate(run.metrics) if any(key.startswith(BINS) for key in row)]
@@ -115,7 +120,7 @@ def _positions(run: Run) -> Figure | None:
                 charts.Point(
                     b + 0.5,
                     run.metrics[i][key],
-                    tip=f"step {run.metrics[i]['step']}, tokens {key.removeprefix(BINS)}: {nats(run.metrics[i][key])} nats",
+                    tip=f"step {run.metrics[i]['step']}, tokens {_bin(key)}: {nats(run.metrics[i][key])} nats",
                     source=where(run.rows, f"/{i}/{step_into(key)}"),
                 )
                 for b, key in enumerate(bins)
@@ -128,12 +133,8 @@ def _positions(run: Run) -> Figure | None:
     ]
     low, high = span([0.0, *charts.heights(lines)], 0)
     ticks = [b + 0.5 for b in range(len(bins))]
-    x = Axis(
-        "tokens of the response", 0, len(bins), lambda v: bins[int(v)].removeprefix(BINS).lstrip("0") or "0", ticks
-    )
+    x = Axis("tokens of the response", 0, len(bins), lambda v: _bin(bins[int(v)]), ticks)
     chart = charts.plot("Divergence by position, first and last step", lines, x, Axis("reverse KL, nats", low, high))
-    rows = [
-        (key.removeprefix(BINS), *(datum(run.rows, f"/{i}/{step_into(key)}", "nats") for i in ends)) for key in bins
-    ]
+    rows = [(_bin(key), *(datum(run.rows, f"/{i}/{step_into(key)}", "nats") for i in ends)) for key in bins]
     columns = ("tokens", *(f"step {run.metrics[i]['step']}" for i in ends))
     return Figure(chart, columns, rows, f"Source: {run.rows.source}", "Where in the response the divergence lies")

@@ -1,0 +1,119 @@
+"""Runs side by side: what each reached, what changed and by how much, and in what their settings and versions differ."""
+
+from typing import Any
+
+from markupsafe import Markup
+
+from esr.configfile import flatten
+from esr.records.comparison import ComparedRun, Comparison
+from esr.report import charts
+from esr.report.contests import Paired
+from esr.report.figure import BY_PROBLEM, Figure, Table, without_empty
+from esr.report.format import NONE, datum, derived, estimate, mean_of, round_pct, spoken, where
+from esr.report.scales import Axis, span
+from esr.report.section import Section
+from esr.report.sources import Data, Run
+
+TITLE = "Comparison"
+VERSIONS = ("esr", "git_revision", "device", "processor")
+
+
+def view(data: Data) -> Section:
+    """The comparison that `esr compare` made of these runs, in its order."""
+    found = data.comparison
+    assert found is not None
+    runs = list(zip(data.runs, found.runs, strict=True))
+    context = {
+        "verdict": _verdict(data.runs, found),
+        "figure": _figure(runs),
+        "settings": _settings(data.runs, found),
+        "versions": _versions(data.runs),
+        "unpaired": [(run.label, row.left_out) for run, row in runs if row.left_out],
+        "other_numbers": [run.label for run, row in runs if not row.same_numbers],
+    }
+    return Section("comparison", TITLE, "comparison.html", context)
+
+
+def _verdict(runs: list[Run], found: Comparison) -> list[Markup]:
+    """A sentence for each run but the first, by the interval of its paired difference."""
+    said = []
+    for run, row in zip(runs[1:], found.runs[1:], strict=True):
+        gap = row.difference
+        assert gap is not None
+        word = (
+            "is better than" if gap.low > 0 else "is <em>worse</em> than" if gap.high < 0 else "is not told apart from"
+        )
+        said.append(
+            Markup(f"<b>{{}}</b> {word} <b>{{}}</b>: {{}}.").format(
+                run.label, runs[0].label, _difference(runs, run, row)
+            )
+        )
+    return said
+
+
+def _difference(runs: list[Run], run: Run, row: ComparedRun) -> Markup:
+    if row.difference is None:
+        return NONE
+    pair = Paired(
+        row.difference,
+        f"paired_difference | {run.label}/evals/{row.evaluation}.jsonl | {runs[0].label}/evals/{runs[0].last}.jsonl",
+    )
+    return derived(pair.value, "points", pair.rule, unit=" points")
+
+
+def _figure(runs: list[tuple[Run, ComparedRun]]) -> Figure:
+    known = [(run, row.avg, f"c{1 + i % 6}") for i, (run, row) in enumerate(runs) if row.avg is not None]
+    low, high = span([v for _, e, _ in known for v in (e.low, e.high)], 0, 1)
+    marks = [
+        (run.label, colour, charts.Point(0, e.value, e.low, e.high, f"{run.label}: {spoken(e)}", _source(run)), None)
+        for run, e, colour in known
+    ]
+    chart = charts.strip("Accuracy after the last step, with 95% intervals", marks, Axis("", low, high, round_pct))
+    rows = [
+        (
+            run.label,
+            Markup("{}").format(run.config.rollout.stops_at),
+            NONE if run.evaluation("after") is None else estimate(run.evaluation("after"), "/avg"),
+            _difference([r for r, _ in runs], run, row),
+            str(row.common) if row.difference else "",
+            datum(run.settings, "/optim/steps", "count"),
+            mean_of(run.rows, "time/step"),
+            mean_of(run.rows, "tokens/generated", "count"),
+            mean_of(run.rows, "memory/peak_gib", "gib"),
+        )
+        for run, row in runs
+    ]
+    columns = (
+        "run", "N", "accuracy", "difference, paired", "problems paired", "steps", "seconds a step", "tokens a step", "peak memory",
+    )  # fmt: skip
+    names = ", ".join(run.label for run, _ in runs)
+    return Figure(
+        chart, *without_empty(columns, rows), f"Source: evaluations after the last step of {names} · {BY_PROBLEM}"
+    )
+
+
+def _source(run: Run) -> str:
+    found = run.evaluation("after")
+    return "" if found is None else where(found, "/avg/value")
+
+
+def _settings(runs: list[Run], found: Comparison) -> Table:
+    """The keys in which some run differs from the first, with every run's value."""
+    trees = [flatten(run.config.model_dump()) for run in runs]
+    keys = sorted({key for row in found.runs for key in row.differs})
+    rows: list[tuple[Any, ...]] = [(key, *(_text(tree.get(key)) for tree in trees)) for key in keys]
+    return Table(("setting", *(run.label for run in runs)), rows, "Settings that differ")
+
+
+def _versions(runs: list[Run]) -> Table:
+    """Versions and machines that are not the same for all."""
+    told = [
+        {key: run.environment.get(key) for key in VERSIONS} | dict(run.environment.get("packages", {})) for run in runs
+    ]
+    keys = [key for key in dict.fromkeys(k for tree in told for k in tree) if len({str(t.get(key)) for t in told}) > 1]
+    rows = [(key, *(_text(tree.get(key)) for tree in told)) for key in keys]
+    return Table(("version", *(run.label for run in runs)), rows, "Versions and machines that differ")
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else str(value)

@@ -29,6 +29,7 @@ faults: setup ## Do every fault with new seeds: kills, full disks, rubbish (an h
 
 browser: setup ## Run the page's tests in a headless Chromium (installs it where it can: Debian and Ubuntu, as root)
 	$(BIN)/python tools/get_chromium.py
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-axe axe-playwright-python
 	$(BIN)/python -m pytest -m browser tests/browser
 
 matrix: setup ## Run the tests nine times, under every setting that must not matter: threads, order, user, processor (an hour)

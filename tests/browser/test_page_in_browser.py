@@ -22,7 +22,8 @@ HOSTILE = (
     "</script><script>window.hacked=1</script>\"><img src=x onerror=window.hacked=1><svg onload='window.hacked=1'>"
     '<!--<script>" onmouseover="window.hacked=1" \u2028{{ 7*7 }}\n'
 )
-IDS = [module.__name__.rsplit(".", 1)[-1] for module in page.order()]
+IDS = [name for module in page.order() if (name := module.__name__.rsplit(".", 1)[-1]) != "fit"] + ["absent"]
+AXE = Path(__file__).parents[2] / ".venv-axe" / "axe_playwright_python" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,56 @@ def test_all_sections_are_shown(opened):
     assert all(opened.js(f"document.getElementById('{i}').getBoundingClientRect().height") > 100 for i in IDS)
     opened.click('nav a[href="#rollouts"]')
     assert abs(opened.js("document.getElementById('rollouts').getBoundingClientRect().top")) < 120
+
+
+@pytest.mark.parametrize("width", [360, 390, 320, 768, 1280])
+def test_no_chart_is_cut_at_any_width(browser, report, width):
+    shown = browser.open(report, width)
+    shown.js("for (const d of document.querySelectorAll('details')) d.open = true")
+    boxes = shown.js(
+        "Array.from(document.querySelectorAll('.chart')).filter((c) => c.getClientRects().length)"
+        ".map((c) => { const b = c.getBoundingClientRect(); return [b.left, b.right, b.width]; })"
+    )
+    assert len(boxes) > 8
+    assert all(left >= 0 and right <= width and wide > 200 for left, right, wide in boxes)
+
+
+def test_the_first_column_of_a_wide_table_stays(browser, report):
+    shown = browser.open(report, 390)
+    left = "document.querySelector('#results .scroll tbody th').getBoundingClientRect().left"
+    before = shown.js(left)
+    assert (
+        shown.js(
+            "(() => { const t = document.querySelector('#results .scroll'); t.scrollLeft = 200; return t.scrollLeft; })()"
+        )
+        == 200
+    )
+    assert shown.js(left) == before
+
+
+def test_controls_come_on_demand_and_published_values_can_go(opened):
+    seen = lambda layer: opened.js(  # noqa: E731
+        f"document.querySelector('#decay-chart-0 .chart.wide [data-layer={layer}]').getClientRects().length > 0"
+    )
+    assert not seen("controls") and seen("published")
+    for name, then in (("controls", (True, True)), ("published values", (True, False)), ("controls", (False, False))):
+        opened.js(
+            "Array.from(document.querySelectorAll('#decay-chart-0 .layers button'))"
+            f".find((b) => b.textContent === '{name}').click()"
+        )
+        assert (seen("controls"), seen("published")) == then
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_axe_finds_no_violation(browser, report, width, dark):
+    assert AXE.exists(), "axe-core is not there: `make browser` fetches it"
+    shown = browser.open(report, width, dark)
+    shown.js("for (const d of document.querySelectorAll('details')) d.open = true")
+    shown.js(AXE.read_text(encoding="utf-8") + "\n0")
+    found = shown.js(
+        "axe.run(document).then((r) => r.violations.map((v) => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 200)]))"
+    )
+    assert found == []
 
 
 @pytest.mark.parametrize("width", [390, 320, 768])
@@ -214,7 +265,7 @@ def test_the_window_of_training(opened, data):
         kl[:n].sum() / kl.sum()
     )
     assert f"{100 * kl[:n].sum() / kl.sum():.1f}% of the summed reverse KL" in opened.text("#window-says")
-    dim = "Array.from(document.querySelectorAll('#window .tokens .tok'), (e) => getComputedStyle(e).opacity !== '1')"
+    dim = "Array.from(document.querySelectorAll('#window .tokens .tok'), (e) => getComputedStyle(e).textDecorationLine === 'line-through')"
     assert opened.js(dim) == [i >= n for i in range(len(tokens))]
     opened.click('#window [data-set="state"] [data-value="full"]')
     assert not any(opened.js(dim)) and f"all {len(tokens)} tokens" in opened.text("#window-says")
@@ -516,7 +567,7 @@ def test_pages_with_little_on_them(browser, tmp_path):
     for name, paths in (("run", [run]), ("study", [study])):
         shown = browser.open(write(tmp_path, name, *paths))
         assert shown.trouble() == []
-        assert "esr analyze rollouts" in shown.text("#rollouts") and "esr analyze rollouts" in shown.text("#how")
+        assert "esr analyze rollouts" in shown.text("#absent") and "esr analyze rollouts" in shown.text("#how")
         assert "esr analyze submode" in shown.text("#submode")
         before = shown.text("#toy-reverse")
         shown.focus("#toy-place")

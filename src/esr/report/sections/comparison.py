@@ -7,7 +7,6 @@ from markupsafe import Markup
 from esr.configfile import flatten
 from esr.records.comparison import ComparedRun, Comparison
 from esr.report import charts
-from esr.report.contests import Paired
 from esr.report.figure import BY_PROBLEM, Figure, Table, without_empty
 from esr.report.format import NONE, datum, derived, estimate, mean_of, round_pct, spoken, where
 from esr.report.scales import Axis, span
@@ -54,11 +53,8 @@ def _verdict(runs: list[Run], found: Comparison) -> list[Markup]:
 def _difference(runs: list[Run], run: Run, row: ComparedRun) -> Markup:
     if row.difference is None:
         return NONE
-    pair = Paired(
-        row.difference,
-        f"paired_difference | {run.label}/evals/{row.evaluation}.jsonl | {runs[0].label}/evals/{runs[0].last}.jsonl",
-    )
-    return derived(pair.value, "points", pair.rule, unit=" points")
+    rule = f"paired_difference | {run.label}/evals/{row.evaluation}.jsonl | {runs[0].label}/evals/{runs[0].last}.jsonl"
+    return derived(row.difference, "points", rule, unit=" points")
 
 
 def _figure(runs: list[tuple[Run, ComparedRun]]) -> Figure:
@@ -73,7 +69,7 @@ def _figure(runs: list[tuple[Run, ComparedRun]]) -> Figure:
         (
             run.label,
             Markup("{}").format(run.config.rollout.stops_at),
-            NONE if run.evaluation("after") is None else estimate(run.evaluation("after"), "/avg"),
+            estimate(last, "/avg") if (last := run.evaluation("after")) else NONE,
             _difference([r for r, _ in runs], run, row),
             str(row.common) if row.difference else "",
             datum(run.settings, "/optim/steps", "count"),

@@ -74,6 +74,7 @@ docs: setup ## Write the generated documents anew
 	$(BIN)/python tests/cli/bad_inputs.py > docs/bad-inputs.md
 	$(BIN)/python tools/write_cli.py > docs/cli.md
 	$(BIN)/python tools/write_results.py > docs/results.md
+	$(BIN)/python tools/write_when.py > docs/when.md
 
 clean: ## Remove .venv and caches (runs and models stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

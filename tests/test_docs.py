@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from esr.cli.main import app
 from esr.cli.main import run as esr
 from tiny import TEMPLATE, make_tokenizer, save_model
 
@@ -72,6 +75,21 @@ def test_every_esr_command_of_the_readme_runs(tmp_path, monkeypatch):
     assert set(ran) == set(OPTIONS)
 
 
+@pytest.mark.parametrize("file", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda f: f.name)
+def test_every_esr_command_of_a_document_is_understood(file):
+    """Commands, options and numbers of arguments exist, for those too that need a GPU or hours; nothing is run."""
+    root = get_command(app)
+    for block in re.findall(r"```bash\n(.*?)```", file.read_text(), re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.partition(" > ")[0], comments=True)
+            if not words or words[0] != "esr" or "*" in line:
+                continue
+            command, arguments = root, words[1:]
+            while isinstance(command, TyperGroup) and arguments and arguments[0] in command.commands:
+                command, arguments = command.commands[arguments[0]], arguments[1:]
+            command.make_context(words[0], arguments)
+
+
 def test_every_make_target_and_script_of_the_readme_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     for command in readme_commands():
@@ -83,7 +101,7 @@ def test_every_make_target_and_script_of_the_readme_exists():
             assert done.returncode == 0
 
 
-@pytest.mark.parametrize("page", ["cli", "results"])
+@pytest.mark.parametrize("page", ["cli", "results", "when"])
 def test_generated_pages_are_current(page):
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / f"write_{page}.py")], capture_output=True, text=True, check=True

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults browser matrix sandbox bfcl trl exports architectures check format docs clean
+.PHONY: help setup demo test faults browser matrix sandbox bfcl trl exports architectures check format results docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ check: setup ## Lint, formatting, types
 format: setup ## Format the code
 	$(BIN)/ruff format src tests bench examples tools
 	$(BIN)/ruff check --fix src tests bench examples
+
+results: setup ## Run every study of the lab that is missing, and write the results and the lab's page (hours; `--list` says how many)
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python tools/make_results.py
 
 docs: setup ## Write the generated documents anew
 	$(BIN)/python tests/cli/bad_inputs.py > docs/bad-inputs.md

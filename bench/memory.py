@@ -1,4 +1,4 @@
-"""Peak memory of a training step, planned (`esr.footprint`) and measured, in a process of its own for each setting.
+"""Peak memory of a training step, planned (`esr.budget`) and measured, in a process of its own for each setting.
 
     python bench/memory.py [--student DIR] [--teacher DIR]
 
@@ -31,9 +31,9 @@ def measure(
     """Bytes planned and measured for one step, in this process."""
     import torch
 
-    from esr import footprint
     from esr.config import Config
     from esr.distill import Distiller, gradient, update
+    from esr.footprint import footprint
     from esr.meters import PeakMemory, Phases
     from esr.method.events import one_vocabulary
     from esr.method.events.positions import same
@@ -53,7 +53,7 @@ def measure(
     before = held(device)
     ours = load_student(config.student, device, (2,), 0)
     theirs = load_teacher(config.teacher, ours, device, (2,))
-    plan = footprint.footprint(ours, theirs)
+    holding = footprint(ours, theirs, device)
     if checkpointing:
         ours.causal_lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     optimizer = torch.optim.AdamW([p for p in ours.module.parameters() if p.requires_grad], lr=1e-4)
@@ -70,7 +70,8 @@ def measure(
         gradient(distiller, batch, index, Phases(device), micro)
         update(distiller, 1e-4)
     tokens = min(micro, rows * (PROMPT + n)) // (PROMPT + n) * (PROMPT + n)
-    planned = plan.training(tokens, tokens * n // (PROMPT + n), checkpointing)
+    fixed = holding.student.weights + holding.teacher.weights + holding.optimizer
+    planned = fixed + holding.micro_batch(tokens, tokens * n // (PROMPT + n), checkpointing)
     return {"planned": planned, "measured": int(peak.gib() * 2**30) - before}
 
 

@@ -4,12 +4,13 @@ import peft
 import pytest
 import torch
 
-from esr.footprint import Activations, Footprint, footprint
+from architectures import tiny_model
+from esr.footprint import cache_bytes, footprint, held
 from esr.models import dropout
 from esr.models.lm import LM
 from tiny import make_lm, make_model
 
-GIB = 2**30
+CPU = torch.device("cpu")
 
 
 def student(device: str = "cpu", p: float = 0.1, **options) -> LM:
@@ -28,21 +29,18 @@ def teacher(device: str = "cpu") -> LM:
 
 
 def test_shapes_alone_give_the_plan_of_the_loaded_models():
-    loaded = footprint(student(), teacher())
-    shapes = footprint(student("meta"), teacher("meta"))
-    assert (
-        loaded.weights
-        == shapes.weights
-        == sum(4 * p.numel() for lm in (student(), teacher()) for p in lm.module.parameters())
-    )
-    assert (loaded.optimizer, loaded.cache, loaded.merged) == (shapes.optimizer, shapes.cache, shapes.merged)
+    loaded = footprint(student(), teacher(), CPU)
+    shapes = footprint(student("meta"), teacher("meta"), CPU)
+    assert (loaded.student, loaded.teacher, loaded.trained) == (shapes.student, shapes.teacher, shapes.trained)
+    assert loaded.student.weights == sum(4 * p.numel() for p in student().module.parameters())
+    assert loaded.trained == sum(4 * p.numel() for p in student().module.parameters() if p.requires_grad)
     assert loaded.activations.plain == pytest.approx(shapes.activations.plain, rel=0.02)
 
 
 def test_weights_that_both_share_count_once_and_a_pass_leaves_no_trace():
     ours = student()
     base = LM(ours.module, ours.tokenizer, ours.config, (2,), None)
-    assert footprint(ours, base).weights == sum(4 * p.numel() for p in ours.module.parameters())
+    assert footprint(ours, base, CPU).teacher.weights == 0
     assert not ours.module.training
     assert all(p.grad is None for p in ours.module.parameters())
 
@@ -50,7 +48,7 @@ def test_weights_that_both_share_count_once_and_a_pass_leaves_no_trace():
 def test_dropout_and_layers_cost_what_they_keep():
     """Dropout keeps a copy of each adapter's input and a byte an element, instead of one input for q, k and v; layers add up."""
     plain, dropping, deeper = (
-        footprint(lm, teacher()).activations.plain for lm in (student(p=0.0), student(), student(layers=4))
+        footprint(lm, teacher(), CPU).activations.plain for lm in (student(p=0.0), student(), student(layers=4))
     )
     inputs = 2 * (3 * 32 + 32 + 2 * 32 + 64)  # two layers: q, k, v; o; gate, up; down
     shared = 2 * (32 + 32 + 32 + 64)
@@ -58,12 +56,20 @@ def test_dropout_and_layers_cost_what_they_keep():
     assert deeper == pytest.approx(2 * dropping, rel=0.15)
 
 
-def test_checkpointing_is_planned_only_where_memory_is_short():
-    held = Footprint(GIB, GIB // 2, 0, 1000, 2**16, Activations(plain=2**20, checkpointed=2**14, layer=2**15))
-    assert held.micro_batch(64 * GIB, 200, None) == (4096, False)
-    tokens, checkpointing = held.micro_batch(4 * GIB, 200, None)
-    assert checkpointing and tokens == 4096
-    tokens, checkpointing = held.micro_batch(4 * GIB, 200, False)
-    assert not checkpointing and 200 <= tokens < 4096
-    assert held.training(tokens, 100, False) < 4 * GIB
-    assert held.micro_batch(GIB, 200, None) == (200, True), "a single row is tried whatever the plan says"
+def test_a_cache_is_what_decoding_fills():
+    """Two layers, two heads of eight, keys and values, four bytes."""
+    assert cache_bytes(teacher()) == (3 * 2 * 2 * 8 * 4, 0)
+    hybrid = tiny_model("falcon_h1")
+    each, state = cache_bytes(LM(hybrid, None, None, ()))
+    assert each == 2 * 2 * 2 * 8 * 4
+    assert state >= 0
+
+
+def test_decoding_copies_what_it_packs_or_merges():
+    linears = sum(4 * m.weight.numel() for m in teacher().module.modules() if isinstance(m, torch.nn.Linear))
+    assert held(teacher(), CPU).copies == linears
+    assert held(teacher(), torch.device("meta")).copies == 0
+    adapted = student()
+    inside = sum(4 * m.base_layer.weight.numel() for m in adapted.module.modules() if hasattr(m, "base_layer"))
+    assert held(adapted, torch.device("meta")).copies == inside
+    assert held(adapted, CPU).copies == inside + 4 * adapted.causal_lm.lm_head.weight.numel()

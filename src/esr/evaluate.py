@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from esr import grading, intervals, probe, prompts, tasks
+from esr import budget, grading, intervals, probe, prompts, tasks
 from esr.config import Config, EvalConfig
 from esr.console import Advance, progress
 from esr.errors import UserError
+from esr.footprint import held
 from esr.grading.find import repetitive
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM, resolve_device
@@ -66,7 +67,7 @@ def keep(
     if found is not None:
         return found
     assert config.eval is not None
-    store, settings = f"evaluation-{who.name}", config.eval.model_dump(exclude={"every", "teacher"})
+    store, settings = f"evaluation-{who.name}", config.eval.settings()
     asked = {"problems": [p.id for p in chosen.problems], "settings": settings, "seed": config.run.seed}
     about = {**asked, "model": lm.config.model_dump(), "terminators": terminators}
     done = Parts(run, store, about)
@@ -88,7 +89,7 @@ def evaluate(
 ) -> tuple[Evaluation, list[Sample]]:
     """Evaluate one model. Equal problems and seed give paired responses for every model: the same random numbers.
 
-    Batches that are among the parts `done` are taken from there, and others put there.
+    Problems that are among the parts `done` are taken from there, and others put there.
     """
     start = time.perf_counter()
     samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done)
@@ -111,15 +112,13 @@ def graded_responses(
     rows = rendered(lm, problems)
     window = lm.causal_lm.config
     prompts.require_room(rows, lm.config.model, window, settings.max_new_tokens, "eval.max_new_tokens")  # type: ignore
-    by_length = sorted(range(len(problems)), key=lambda i: len(rows[i]))
-    graded: dict[int, list[Sample]] = {}
-    with progress(title, len(problems), "problem") as advance:
-        for start in range(0, len(by_length), settings.batch_size):
-            batch = by_length[start : start + settings.batch_size]
-            if done is not None and (before := done.get(str(start))):
-                graded |= {i: [Sample.model_validate(s) for s in found] for i, found in zip(batch, before, strict=True)}
-                advance(len(batch))
-                continue
+    size = settings.batch_size or problems_together(lm, settings, max(map(len, rows)))
+    kept = {i: None if done is None else done.get(p.id) for i, p in enumerate(problems)}
+    graded = {i: [Sample.model_validate(s) for s in found] for i, found in kept.items() if found}
+    by_length = sorted((i for i in kept if i not in graded), key=lambda i: len(rows[i]))
+    with progress(title, len(problems), "problem", len(graded)) as advance:
+        for start in range(0, len(by_length), size):
+            batch = by_length[start : start + size]
             noise = Noise.of(seed, [problems[i].id for i in batch], settings.samples)
             counter = _Counter(advance, settings.max_new_tokens)
             rollout = respond(lm, [rows[i] for i in batch], sampler, noise, counter)
@@ -140,9 +139,16 @@ def graded_responses(
                     )
                 )
             if done is not None:
-                done.put(str(start), [[s.model_dump() for s in graded[i]] for i in batch])
+                for i in batch:
+                    done.put(problems[i].id, [s.model_dump() for s in graded[i]])
             advance(len(batch))
     return [s for i in range(len(problems)) for s in graded[i]]
+
+
+def problems_together(lm: LM, settings: EvalConfig, prompt: int) -> int:
+    """Problems that fit into the memory that is free now, after prompts of at most `prompt` tokens."""
+    free = int(budget.available(lm.device) * budget.SHARE)
+    return budget.together(held(lm, lm.device), free, prompt + settings.max_new_tokens, settings.samples)
 
 
 class _Counter:

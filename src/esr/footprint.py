@@ -1,16 +1,18 @@
-"""What a run holds in memory, computed before it starts: weights, optimiser, activations, caches, logits.
+"""What two models hold in memory: weights, optimiser, activations, caches, logits. `esr.budget` plans a run with it.
 
-The same functions take loaded models or, for a plan without weights, models on the meta device: all that counts is shapes.
-Activations are not guessed from a formula: a forward pass of a few tokens is run, and what it keeps for its backward pass
-is added up, so that each architecture, adapter and attention counts as it is.
+The same functions take loaded models or models on the meta device, which have no weights: all that counts is shapes.
+Activations and caches are not guessed from a formula: a forward pass of a few tokens is run, and what it keeps is added
+up, so that each architecture, adapter and attention counts as it is.
 """
 
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from esr.models.lm import LM
 from esr.scoring import CHUNK_ELEMENTS, backbone_name
@@ -19,10 +21,8 @@ TOKENS = 32
 """Length of the rows whose activations are added up."""
 LOGIT_COPIES = 9
 """Tensors of the size of a chunk's logits that live at once in a divergence and its backward pass."""
-ENOUGH = 4096
-"""Tokens of a micro-batch beyond which a device does no more in the same time, and rows are only padded more."""
-SHARE = 0.85
-"""Of the free memory that a plan fills: the rest is for what no plan sees (fragments, workspaces)."""
+SAMPLED_COPIES = 4
+"""The same while tokens are sampled."""
 
 
 @dataclass(frozen=True)
@@ -37,113 +37,147 @@ class Activations:
 
 
 @dataclass(frozen=True)
-class Footprint:
-    """Bytes that a run holds."""
+class Held:
+    """Bytes that one model holds."""
 
     weights: int
-    """Student and teacher; weights that both share count once."""
-    optimizer: int
-    """Gradients and AdamW's two moments."""
-    merged: int
-    """Merged copies of the student's linear layers while it writes."""
+    copies: int
+    """Merged or packed copies of its linear layers while it writes."""
+    layer: int
+    """Weights of its largest layer."""
+    head: int
+    """Weights of its head."""
     cache: int
-    """Keys and values of one token of one response (student)."""
+    """Keys and values of each token of a response that it writes."""
+    state: int
+    """What its cache holds of a response whatever its length."""
     logits: int
-    """The divergence at one position."""
-    activations: Activations
-
-    def training(self, tokens: int, positions: int, checkpointing: bool) -> int:
-        """Peak of a micro-batch of `tokens` padded tokens, of which `positions` carry loss."""
-        a = self.activations
-        kept = a.checkpointed + a.layer if checkpointing else a.plain
-        chunk = min(positions * self.logits, CHUNK_ELEMENTS * 4 * LOGIT_COPIES)
-        return self.weights + self.optimizer + tokens * kept + chunk
+    """Logits at one position, in float32."""
 
     def writing(self, rows: int, length: int) -> int:
-        """Peak of sampling `rows` responses, prompts and responses together `length` tokens long."""
-        return self.weights + self.optimizer + self.merged + rows * length * self.cache
+        """Sampling `rows` responses, prompt and response together `length` tokens long, beside the weights."""
+        return self.copies + rows * self.each(length)
 
-    def micro_batch(self, free: int, row: int, checkpointing: bool | None) -> tuple[int, bool]:
-        """(padded tokens of a micro-batch, whether to checkpoint) for rows of `row` tokens in `free` bytes.
-
-        Checkpointing, unless it is set, where less than `ENOUGH` tokens fit without it: it costs a third more time.
-        """
-        for choice in (False, True) if checkpointing is None else (checkpointing,):
-            fixed = self.training(0, row, choice)
-            tokens = int((free * SHARE - fixed) / (self.training(1, row, choice) - fixed))
-            if tokens >= ENOUGH:
-                break
-        return max(row, min(tokens, ENOUGH)), choice
-
-    def describe(self, free: int, tokens: int, checkpointing: bool, rows: int, length: int) -> str:
-        """One sentence for people: what is held, against what there is, for rollouts of `rows` rows of `length` tokens."""
-        gib = lambda size: f"{size / 2**30:.2f} GiB"  # noqa: E731
-        train = self.training(tokens, tokens, checkpointing)
-        return (
-            f"Memory: weights {gib(self.weights)}, gradients and optimiser {gib(self.optimizer)}, "
-            f"{gib(train - self.weights - self.optimizer)} for micro-batches of {tokens:,} tokens"
-            f"{' with gradient checkpointing' if checkpointing else ''}, {gib(rows * length * self.cache)} for the caches of "
-            f"{rows} rollouts; at most {gib(max(train, self.writing(rows, length)))} of {gib(free)}."
-        )
+    def each(self, length: int) -> int:
+        """One more response that is sampled."""
+        return length * self.cache + self.state + SAMPLED_COPIES * self.logits
 
 
-def footprint(student: LM, teacher: LM) -> Footprint:
-    """What a run with these models holds; they may be on the meta device."""
-    trained = sum(4 * p.numel() for p in student.module.parameters() if p.requires_grad)
-    linears = sum(
-        _bytes(m.weight) for m in student.causal_lm.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad
-    )
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that a student and a teacher hold in training."""
+
+    student: Held
+    teacher: Held
+    """Weights that it shares with the student are not counted again."""
+    trained: int
+    """Weights that are trained, in float32: as much as their gradients, and as each of AdamW's two moments."""
+    activations: Activations
+
+    @property
+    def optimizer(self) -> int:
+        """Gradients and AdamW's two moments."""
+        return 3 * self.trained
+
+    def micro_batch(self, tokens: int, positions: int, checkpointing: bool) -> int:
+        """A micro-batch of `tokens` padded tokens, of which `positions` carry loss, beside weights and optimiser."""
+        a = self.activations
+        kept = a.checkpointed + a.layer if checkpointing else a.plain
+        logits = LOGIT_COPIES * max(self.student.logits, self.teacher.logits)
+        return tokens * kept + min(positions * logits, CHUNK_ELEMENTS * 4 * LOGIT_COPIES)
+
+
+def footprint(student: LM, teacher: LM, device: torch.device) -> Footprint:
+    """What a run with these models on `device` holds; they may be on the meta device."""
+    ours = set(student.module.parameters())
     return Footprint(
-        weights=sum({p: _bytes(p) for lm in (student, teacher) for p in lm.module.parameters()}.values()),
-        optimizer=3 * trained,
-        merged=linears,
-        cache=cache_bytes(student),
-        logits=4 * LOGIT_COPIES * max(student.vocab_size, teacher.vocab_size),
+        student=held(student, device),
+        teacher=held(teacher, device, shared=ours),
+        trained=sum(4 * p.numel() for p in ours if p.requires_grad),
         activations=activations(student),
     )
 
 
-def available(device: torch.device) -> int:
-    """Bytes free for this process: of the accelerator, or of the host's memory."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(psutil.virtual_memory().available)
+def held(lm: LM, device: torch.device, shared: Set[nn.Parameter] = frozenset()) -> Held:
+    """What one model on `device` holds; weights among the `shared` ones are another's."""
+    model, cache = lm.causal_lm, cache_bytes(lm)
+    layers = [sum(map(_bytes, m.parameters())) for block in _blocks(_backbone(lm)) for m in block]
+    head: nn.Module | None = model.get_output_embeddings()  # type: ignore[operator]
+    return Held(
+        weights=sum(_bytes(p) for p in lm.module.parameters() if p not in shared),
+        copies=sum(_bytes(m.weight) for m in _copied(lm.module, device)),
+        layer=max(layers, default=0),
+        head=sum(map(_bytes, head.parameters())) if head is not None else 0,
+        cache=cache[0],
+        state=cache[1],
+        logits=4 * lm.vocab_size,
+    )
 
 
-def cache_bytes(lm: LM) -> int:
-    """Bytes of keys and values for each token."""
+def _copied(module: nn.Module, device: torch.device) -> Iterator[nn.Linear]:
+    """Linear layers of which decoding makes a copy: those with an adapter; on a CPU the others too."""
+    inside: set[nn.Module] = set()
+    for part in module.modules():
+        if isinstance(part, BaseTunerLayer):
+            inside.update(part.modules())
+            if isinstance(part.base_layer, nn.Linear):
+                yield part.base_layer
+        elif isinstance(part, nn.Linear) and part not in inside and device.type == "cpu":
+            yield part
+
+
+def cache_bytes(lm: LM) -> tuple[int, int]:
+    """Bytes that the cache of a response holds: for each token, and whatever the length (recurrent states).
+
+    Layers with a sliding window count for each token too: windows are long against responses.
+    """
+    try:
+        once, twice = _cached(lm, TOKENS), _cached(lm, 2 * TOKENS)
+    except Exception:  # an architecture that runs only with its weights
+        return _by_shape(lm), 0
+    return (twice - once) // TOKENS, max(0, 2 * once - twice)
+
+
+def _cached(lm: LM, length: int) -> int:
+    """Bytes of the cache of one row of `length` tokens."""
+    cache = DynamicCache(config=lm.causal_lm.config)  # type: ignore[arg-type]
+    with torch.no_grad(), lm.running():
+        _forward(lm, length, past_key_values=cache, use_cache=True)
+    found = (value for layer in cache.layers for value in vars(layer).values() if isinstance(value, Tensor))
+    return sum(map(_bytes, found))
+
+
+def _by_shape(lm: LM) -> int:
+    """Bytes of keys and values for each token, by what is usual."""
     config: Any = lm.causal_lm.config.get_text_config()  # type: ignore[union-attr,operator]
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    size = torch.finfo(lm.autocast or next(lm.module.parameters()).dtype).bits // 8
-    return int(2 * config.num_hidden_layers * heads * width * size)
+    return int(2 * config.num_hidden_layers * heads * width * _element(lm))
 
 
 def activations(lm: LM) -> Activations:
     """What a training forward pass of a model keeps for each token."""
-    backbone = getattr(lm.causal_lm, backbone_name(lm.causal_lm))
-    layers = max((len(m) for m in backbone.children() if isinstance(m, nn.ModuleList)), default=1)
+    layers = max(map(len, _blocks(_backbone(lm))), default=1)
     hidden: int = lm.causal_lm.config.get_text_config().hidden_size  # type: ignore[union-attr,operator]
-    training, size = lm.module.training, torch.finfo(lm.autocast or next(lm.module.parameters()).dtype).bits // 8
+    training = lm.module.training
     lm.module.train()
     try:
-        plain = _per_token(lm, backbone)
+        plain = _per_token(lm)
     finally:
         lm.module.train(training)
-    return Activations(plain, (layers + 1) * hidden * size, -(-plain // layers))
+    return Activations(plain, (layers + 1) * hidden * _element(lm), -(-plain // layers))
 
 
-def _per_token(lm: LM, backbone: nn.Module) -> int:
+def _per_token(lm: LM) -> int:
     """Bytes kept for a token. What grows with the square of the length counts only if the model's own attention keeps it:
     on the meta device, which has no fused kernel, all attention would."""
-    once, twice = _kept(lm, backbone, TOKENS) / TOKENS, _kept(lm, backbone, 2 * TOKENS) / (2 * TOKENS)
+    once, twice = _kept(lm, TOKENS) / TOKENS, _kept(lm, 2 * TOKENS) / (2 * TOKENS)
     eager = lm.causal_lm.config._attn_implementation == "eager"  # type: ignore[union-attr]
     return int(twice if eager else 2 * once - twice)
 
 
-def _kept(lm: LM, backbone: nn.Module, length: int) -> int:
+def _kept(lm: LM, length: int) -> int:
     """Bytes that a forward pass of one row of `length` tokens keeps, weights apart."""
-    ids = torch.ones(1, length, dtype=torch.long, device=lm.device)
-    # On the meta device transformers cannot look into positions to see that no mask is needed.
-    mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=lm.device) if lm.device.type == "meta" else None
     weights = {t.untyped_storage()._cdata for t in (*lm.module.parameters(), *lm.module.buffers())}
     kept: dict[int, Tensor] = {}
 
@@ -156,8 +190,34 @@ def _kept(lm: LM, backbone: nn.Module, length: int) -> int:
     if lm.dropout is not None:
         lm.dropout.tokens = torch.zeros(1, length, dtype=torch.int32, device=lm.device)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), lm.running():
-        backbone(input_ids=ids, attention_mask=mask, use_cache=False)
+        _forward(lm, length, use_cache=False)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _forward(lm: LM, length: int, **options: Any) -> None:
+    """One row of `length` tokens through the model without its head."""
+    ids, mask = torch.ones(1, length, dtype=torch.long, device=lm.device), None
+    if lm.device.type == "meta":  # there transformers cannot look into positions to see that no mask is needed
+        mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=lm.device)
+    _backbone(lm)(input_ids=ids, attention_mask=mask, **options)
+
+
+def _backbone(lm: LM) -> nn.Module:
+    return getattr(lm.causal_lm, backbone_name(lm.causal_lm))  # type: ignore[no-any-return]
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.ModuleList]:
+    """Lists of layers; not lists inside a layer, such as experts."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield child
+        else:
+            yield from _blocks(child)
+
+
+def _element(lm: LM) -> int:
+    """Bytes of a number in its forward pass."""
+    return torch.finfo(lm.autocast or next(lm.module.parameters()).dtype).bits // 8
 
 
 def _bytes(tensor: Tensor) -> int:

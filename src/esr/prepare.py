@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from esr import probe, prompts, trackers
+import torch
+
+from esr import budget, probe, prompts, trackers
+from esr.budget import Budget
 from esr.config import Config
 from esr.console import say
 from esr.distill import PromptPair
 from esr.models import adapters
 from esr.models.digests import data, models
+from esr.models.lm import resolve_device
 from esr.models.load import on_meta, read_config
 from esr.pair import Pair, open_pair
 from esr.problems import Chosen, Side, apart, sides, training
-from esr.records.problem import Problem
 from esr.records.tokenizers import TwoTokenizers
 
 
@@ -32,10 +35,17 @@ class Prepared:
     """Digests of the data and the local models, by key."""
     left_out: Counter[str]
     """Rows of the training data that are no prompts, by reason."""
+    longest: tuple[int, int]
+    """Tokens of the longest prompt in training, and in the evaluation (0 without one)."""
+    budget: Budget | None
+    """The memory plan by the models' shapes; None for an architecture that runs only with its weights."""
 
 
-def prepare(config: Config) -> Prepared:
-    """Check models, tokenizers and data. Raises `UserError` with one sentence if something does not fit."""
+def prepare(config: Config, memory: int | None = None) -> Prepared:
+    """Check models, tokenizers and data, and plan the memory of an accelerator with `memory` bytes (None: of the device at hand).
+
+    Raises `UserError` with one sentence if something does not fit together.
+    """
     trackers.check(config)
     pair = open_pair(config)
     for side in (config.student, config.teacher):
@@ -51,24 +61,44 @@ def prepare(config: Config) -> Prepared:
     rendered = [PromptPair(p, *(prompts.ask(t, c, p) for t, c in both)) for p in trained.problems]
     for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), both, strict=True)]):
         say(line)
-    require_room(config, rendered, measured.problems, both)
+    asked = [[prompts.render(t, c, p.question) for p in measured.problems] for t, c in both]
+    require_room(config, rendered, asked, both)
+    own = max(max(len(p.student_ids), len(p.teacher_ids)) for p in rendered)
+    longest = own, max((len(ids) for side in asked for ids in side), default=0)
     for line in (*describe_data(config, trained, rendered), *describe_adapter(config)):
         say(line)
     inputs = {**models(config), **data(config, trained.problems, measured.problems)}
-    return Prepared(config, pair, rendered, measured, tokenizers, inputs, trained.left_out)
+    planned = plan_memory(config, longest, memory)
+    for line in planned.describe() if planned else ["The memory plan of these models needs their weights; it follows."]:
+        say(line)
+    return Prepared(config, pair, rendered, measured, tokenizers, inputs, trained.left_out, longest, planned)
 
 
-def require_room(config: Config, pairs: list[PromptPair], problems: list[Problem], both: Sequence[Side]) -> None:
-    """Raise `UserError` if a prompt and the response to it do not fit a model."""
+def plan_memory(config: Config, longest: tuple[int, int], memory: int | None) -> Budget | None:
+    """The memory plan by the models' shapes; None if they run only with their weights."""
+    device = resolve_device(config.run.device)
+    if memory is not None and config.run.device != "cpu":
+        device = torch.device("meta")  # stands for an accelerator that is not here
+    try:
+        held = budget.without_weights(config, device)
+    except (RuntimeError, ValueError, NotImplementedError):
+        return None
+    return budget.plan(config, held, memory or budget.available(device), *longest)
+
+
+def require_room(
+    config: Config, pairs: list[PromptPair], asked: Sequence[list[list[int]]], both: Sequence[Side]
+) -> None:
+    """Raise `UserError` if a prompt and the response to it do not fit a model; `asked` are both sides' evaluation prompts."""
     rows = [[pair.student_ids for pair in pairs], [pair.teacher_ids for pair in pairs]]
-    for (tokenizer, side), own, evaluated in zip(both, rows, (True, config.eval and config.eval.teacher), strict=True):
+    evaluated = (True, config.eval and config.eval.teacher)
+    for (_, side), own, questions, wanted in zip(both, rows, asked, evaluated, strict=True):
         if side.gguf_file:
             continue
         settings = read_config(side)
         prompts.require_room(own, side.model, settings, config.rollout.max_new_tokens, "rollout.max_new_tokens")
-        if config.eval and evaluated:
-            asked = [prompts.render(tokenizer, side, p.question) for p in problems]
-            prompts.require_room(asked, side.model, settings, config.eval.max_new_tokens, "eval.max_new_tokens")
+        if config.eval and wanted:
+            prompts.require_room(questions, side.model, settings, config.eval.max_new_tokens, "eval.max_new_tokens")
 
 
 def describe_data(config: Config, trained: Chosen, kept: Sequence[PromptPair]) -> Iterator[str]:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from esr import evaluate, footprint, interrupts, probe, prompts
+from esr import budget, evaluate, interrupts, probe, prompts
+from esr.budget import Budget
 from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
 from esr.errors import RunStopped
+from esr.footprint import footprint
 from esr.grading.find import repetitive
 from esr.interrupts import Interrupts
 from esr.method.horizon import Horizon
@@ -72,8 +74,8 @@ def build(plan: Prepared, device: torch.device) -> Distiller:
     teacher = load_teacher(config.teacher, student, device, pair.stops[1])
     for lm in (student, teacher):
         probe.check(lm)
-    tokens, checkpointing = fit(plan, student, teacher)
-    if checkpointing:
+    fitting = fit(plan, student, teacher)
+    if fitting.checkpointing:
         model: Any = student.causal_lm
         name = "activation_checkpointing_enable"  # what transformers calls it from 5.23 on
         enable = getattr(model, name) if hasattr(model, name) else model.gradient_checkpointing_enable
@@ -87,20 +89,17 @@ def build(plan: Prepared, device: torch.device) -> Distiller:
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
     events = pair.events(config.loss.merge_terminators).to(device)
     baseline = pair.baseline(config.loss, device)
-    return Distiller(config, student, teacher, events, sampler, optimizer, tokens, say, baseline)
+    return Distiller(config, student, teacher, events, sampler, optimizer, fitting.micro_batch_tokens, say, baseline)
 
 
-def fit(plan: Prepared, student: LM, teacher: LM) -> tuple[int, bool]:
-    """Padded tokens of a micro-batch and whether to checkpoint, as configured or else as memory allows; says the plan."""
-    optim, rollout = plan.config.optim, plan.config.rollout
-    held = footprint.footprint(student, teacher)
-    free = footprint.available(student.device) + held.weights
-    prompt = max(max(len(p.student_ids), len(p.teacher_ids)) for p in plan.prompts)
-    row, rows = prompt + rollout.max_new_tokens, rollout.prompts_per_step * rollout.samples_per_prompt
-    planned, checkpointing = held.micro_batch(free, row, optim.gradient_checkpointing)
-    tokens = optim.micro_batch_tokens or planned
-    say(held.describe(free, min(tokens, row * rows), checkpointing, rows, row))
-    return tokens, checkpointing
+def fit(plan: Prepared, student: LM, teacher: LM) -> Budget:
+    """The memory plan, now that the models are there; said if it could not be before."""
+    held = footprint(student, teacher, student.device)
+    memory = budget.available(student.device) + held.student.weights + held.teacher.weights
+    found = budget.plan(plan.config, held, memory, *plan.longest)
+    for line in () if plan.budget else found.describe():
+        say(line)
+    return found
 
 
 def resume(run: RunDir, distiller: Distiller, done: int) -> None:

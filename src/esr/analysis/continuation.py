@@ -102,7 +102,7 @@ class Continuations:
     def _parts(self, stage: str, work: Callable[[list[int]], list[Any]]) -> list[Any]:
         """The rows that `work` gives for every batch; kept ones are not made again."""
         rows: list[Any] = []
-        for batch in batches(len(self.problems), self.settings.batch_size):
+        for batch in batches(len(self.problems), self.settings.batch):
             key, start = part(stage, batch), time.perf_counter()
             value: Any = self.kept.get(key)
             if value is None:

@@ -68,9 +68,9 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
     student, reference = student_of(subject, settings)
     lms: dict[Side, LM] = {"student": student, "teacher": subject.teacher}
     models = {"student": reference, "teacher": subject.config.teacher.model}
-    depends = {**chosen, "models": models, "task": task, "batch": how.batch_size, "ids": [p.id for p in problems]}
+    depends = {**chosen, "models": models, "task": task, "batch": how.batch, "ids": [p.id for p in problems]}
     kept = Parts(subject.directory, "decay" + settings.variant(), depends)
-    before = continuation.done(kept, stages, len(problems), how.batch_size)
+    before = continuation.done(kept, stages, len(problems), how.batch)
     with progress("Teacher decay", len(stages) * len(problems), "case", before) as advance:
         work = Continuations(problems, how, settings.seed, kept, advance)
         heads = {side: work.heads(writing(side), lm, how.max_new_tokens, 1) for side, lm in lms.items()}

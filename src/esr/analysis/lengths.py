@@ -186,7 +186,7 @@ def from_models(subject: Subject, settings: LengthsSettings, others: Sequence[Ru
         lm, tokens, finished = load(), [], []
         sampler = Sampler(how.max_new_tokens, lm.terminators, how.temperature, how.top_p)
         with progress(f"Responses of {name}", len(problems), "problem") as advance:
-            for batch, rollout in batches(lm, problems, sampler, settings.seed, how.batch_size):
+            for batch, rollout in batches(lm, problems, sampler, settings.seed, how.batch):
                 tokens += [[t] for t in rollout.lengths.tolist()]
                 finished += [[f] for f in rollout.finished.tolist()]
                 advance(len(batch))

@@ -37,9 +37,9 @@ def compute(subject: Subject, settings: PrefixSwapSettings) -> PrefixSwap:
     lms: dict[Student, LM] = {"before": subject.before, "after": after}
     stages = [writing(side) for side in lms] + [stage(*condition) for condition in CONDITIONS]
     models = subject.references("student", "after")
-    depends = {**chosen, "models": models, "task": task, "batch": how.batch_size, "ids": [p.id for p in problems]}
+    depends = {**chosen, "models": models, "task": task, "batch": how.batch, "ids": [p.id for p in problems]}
     kept = Parts(subject.directory, "prefix-swap", depends)
-    done = continuation.done(kept, stages, len(problems), how.batch_size)
+    done = continuation.done(kept, stages, len(problems), how.batch)
     with progress("Prefix swap", len(stages) * len(problems), "case", done) as advance:
         work = Continuations(problems, how, settings.seed, kept, advance)
         heads = {side: work.heads(writing(side), lm, n, settings.samples) for side, lm in lms.items()}

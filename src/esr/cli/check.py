@@ -26,20 +26,25 @@ def check(
     budget: Annotated[
         float | None, typer.Option(help="Minutes: while they last and the answer is open, more problems are measured.")
     ] = None,
+    device_memory: Annotated[
+        str | None, typer.Option(help="Only plan the memory, of an accelerator with so much of it (24GiB).")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Does ESR fit this pair, which N, what will it bring, what does it cost? Before any training.
 
-    Exit code 0: it fits; 3: it does not; 4: cannot tell (2 is a mistake in what was given). The same command goes on after an
-    interruption.
+    Exit code 0: it fits; 3: it does not (nor into `--device-memory`); 4: cannot tell (2 is a mistake in what was given). The same
+    command goes on after an interruption.
 
     Example: `esr check examples/lab.yaml --quick`
     """
-    if static:
+    if static or device_memory:
+        from esr.budget import size
         from esr.prepare import prepare
 
-        prepare(from_file(load(config, overrides or []), config))
-        return
+        memory = size(device_memory) if device_memory else None
+        planned = prepare(from_file(load(config, overrides or []), config), memory).budget
+        raise typer.Exit(3 if device_memory and planned and not planned.fits else 0)
     given = {"pilot": pilot, "budget": budget}
     settings = FitSettings.of({k: v for k, v in given.items() if v is not None}, quick)
     record = measure(config, overrides or [], settings)

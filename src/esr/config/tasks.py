@@ -55,12 +55,17 @@ class EvalConfig(TaskConfig):
     """Nucleus mass."""
     every: int = Field(0, ge=0)
     """Also evaluate every so many steps; 0: only before and after."""
-    batch_size: int = Field(32, ge=1)
-    """Problems sampled together."""
+    batch_size: int | None = Field(None, ge=1)
+    """Problems sampled together. Default: what the memory plan allows, at most 256 responses. Halved when memory runs out."""
     teacher: bool = True
     """Evaluate the teacher too, once."""
     unsafe_code: bool = Field(False, exclude=True)
     """Run generated code without a sandbox. Holds for one command line; a file may not say it, and no record keeps it."""
+
+    @property
+    def batch(self) -> int:
+        """Problems sampled together where no memory plan chooses: in analyses, whose parts are kept by batch."""
+        return self.batch_size or 32
 
     def settings(self) -> dict[str, Any]:
         """What the numbers depend on, without what only says when and how fast."""

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,38 @@ def read_config(config: ModelConfig) -> PretrainedConfig:
         return AutoConfig.from_pretrained(location(config.model), **_source(config))
 
 
-def on_meta(config: ModelConfig) -> nn.Module:
+def on_meta(config: ModelConfig, dtype: torch.dtype | None = None) -> nn.Module:
     """The model without its weights: shapes only, in no memory."""
     settings = read_config(config)
+    options: dict[str, Any] = {"dtype": dtype} if dtype else {}
+    if config.attention:
+        options["attn_implementation"] = config.attention
     with loading(config, config.model), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
+        return AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code, **options)
+
+
+def shapes(student: StudentConfig, teacher: ModelConfig, device: torch.device) -> tuple[LM, LM]:
+    """Both models as `load_student` and `load_teacher` would give them on `device`, without weights and tokenizers."""
+    types = [resolve_dtype(side, device) for side in (student, teacher)]
+    full = student.train == "full"
+    with torch.device("meta"):
+        module = on_meta(student, torch.float32 if full else types[0]).eval().requires_grad_(full)
+        if not full:
+            module = _adapter_on_meta(module, student) if student.adapter else fresh_adapter(module, student, 0)
+        codes = dropout.install(module)
+        autocast = types[0] if full and types[0] != torch.float32 else None
+        ours = LM(module, None, student, (), None if full else STUDENT, autocast, codes)  # type: ignore[arg-type]
+        if shares_base(teacher, student):
+            return ours, replace(ours, config=teacher, adapter=None)
+        return ours, LM(on_meta(teacher, types[1]).eval().requires_grad_(False), None, teacher, ())  # type: ignore[arg-type]
+
+
+def _adapter_on_meta(module: nn.Module, config: StudentConfig) -> nn.Module:
+    assert config.adapter is not None
+    with loading(config, f"adapter {config.adapter}"):
+        settings = peft.PeftConfig.from_pretrained(config.adapter)
+    settings.inference_mode = False
+    return peft.get_peft_model(module, settings, adapter_name=STUDENT)  # type: ignore[arg-type,return-value]
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:

@@ -111,8 +111,8 @@ def compute(subject: Subject, settings: FitSettings) -> Fit:
 def begin(subject: Subject, settings: FitSettings) -> tuple[Check, bool]:
     """The problems, and what an earlier session has measured on them."""
     how = subject.evaluation()
-    how = how.model_copy(update={"batch_size": min(how.batch_size, settings.problems)})
-    block = -(-settings.problems // how.batch_size) * how.batch_size
+    how = how.model_copy(update={"batch_size": min(how.batch, settings.problems)})
+    block = -(-settings.problems // how.batch) * how.batch
     problems, apart = subject.apart(block * (ROUNDS if settings.budget else 1))
     choices = settings.model_dump(exclude={"budget"})
     depends = {

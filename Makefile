@@ -25,7 +25,7 @@ test: setup ## Run the tests that need Python alone, in random order, in as many
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 faults: setup ## Do every fault with new seeds: kills, full disks, rubbish (an hour, as root; goes on if broken off; ONLY=kills is a piece)
-	ESR_FAULTS=.faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -p no:randomly -k "$(ONLY)"
+	ESR_FAULTS=.faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -p no:cacheprovider -k "$(ONLY)"
 
 browser: setup ## Run the page's tests in a headless Chromium (installs it where it can: Debian and Ubuntu, as root)
 	$(BIN)/python tools/get_chromium.py

@@ -1,11 +1,14 @@
 """What `import esr` offers: the commands as functions that return records. No torch here until one of them runs."""
 
+import hashlib
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from esr import configfile
-from esr.config import Config
+from esr import configfile, tasks
+from esr.config import Config, EvalConfig
 from esr.errors import UserError
 from esr.records.evaluation import Evaluated, Evaluation
 from esr.records.finding import Finding
@@ -92,10 +95,18 @@ def evaluation_of(path: Path, overrides: list[str]) -> tuple[RunDir, Config, Con
     return directory, own, asked
 
 
+def mark(own: EvalConfig | None, asked: EvalConfig | None) -> str:
+    """A short part of a file name for an evaluation with other settings than the run's own; "" if they are the same."""
+    before, after = (tasks.settings(task) if task else {} for task in (own, asked))
+    if before == after:
+        return ""
+    source = re.sub(r"[^A-Za-z0-9.]+", "-", str(after.get("source", ""))).strip("-")[-40:]
+    return f"{source}-{hashlib.sha256(json.dumps(after, sort_keys=True).encode()).hexdigest()[:6]}"
+
+
 def evaluated(directory: RunDir, who: str, own: Config, asked: Config) -> Evaluated:
     """Whom the user means, marked with the settings if they are not the run's own."""
-    marks = [config.eval.mark() if config.eval else "" for config in (own, asked)]
-    variant = "" if marks[0] == marks[1] else marks[1]
+    variant = "" if own.eval == asked.eval else mark(own.eval, asked.eval)
     if who == "teacher":
         return Evaluated(who="teacher", variant=variant)
     if who not in ("last", "base") and not who.isdigit():

@@ -93,7 +93,7 @@ def evaluate(
     """
     start = time.perf_counter()
     samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done)
-    record = {**settings.settings(), "seed_sampling": seed}
+    record = {**tasks.settings(settings), "seed_sampling": seed}
     seconds = time.perf_counter() - start
     return summarise(samples, who, lm.config.model, tasks.describe(settings), record, seconds), samples
 

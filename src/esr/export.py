@@ -110,7 +110,7 @@ def end_tokens(config: Config, student: LM) -> tuple[int, ...]:
 def write_adapter(saved: Path, folder: Path, base: str | None) -> None:
     """The adapter's files, with the base model's name on the hub instead of a path here."""
     for file in saved.iterdir():
-        shutil.copy(file, folder / file.name)
+        shutil.copyfile(file, folder / file.name)
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     write_json(folder / "adapter_config.json", {**settings, "base_model_name_or_path": base})
 
@@ -134,7 +134,7 @@ def write_model(student: LM, config: StudentConfig, folder: Path, ends: tuple[in
     write_json(folder / "config.json", readable(settings, config.dtype))
     if shipped and "auto_map" in settings:
         for file in shipped.parent.glob("*.py"):
-            shutil.copy(file, folder / file.name)
+            shutil.copyfile(file, folder / file.name)
 
 
 def untied(model: nn.Module) -> None:
@@ -166,7 +166,7 @@ def write_tokenizer(student: LM, folder: Path) -> None:
     else:
         for name in TOKENIZER_FILES:
             if (file := base_file(student.config, name)) is not None:
-                shutil.copy(file, folder / name)
+                shutil.copyfile(file, folder / name)
     settings_file = folder / "tokenizer_config.json"
     if settings_file.exists():
         settings = json.loads(settings_file.read_text(encoding="utf-8"))

@@ -28,6 +28,15 @@ def whole(pair_dir, tmp_path_factory) -> tuple[Path, float]:
 
 
 @pytest.fixture
+def half(home) -> Path:
+    """A copy of that directory whose run was stopped after its fourth step."""
+    shutil.rmtree(home / "run" / "checkpoints" / "step-000006")
+    for suffix in ("json", "jsonl"):
+        (home / "run" / "evals" / f"step-000006.{suffix}").unlink()
+    return home
+
+
+@pytest.fixture
 def home(whole, tmp_path) -> Path:
     """A copy of that directory."""
     return Path(shutil.copytree(whole[0], tmp_path / "home"))

@@ -1,7 +1,5 @@
 """Where problems come from, for training and for evaluation, and how an evaluation is made."""
 
-import hashlib
-import re
 from typing import Any
 
 from pydantic import Field
@@ -70,9 +68,3 @@ class EvalConfig(TaskConfig):
     def settings(self) -> dict[str, Any]:
         """What the numbers depend on, without what only says when and how fast."""
         return self.model_dump(exclude={"every", "batch_size", "teacher"})
-
-    def mark(self) -> str:
-        """A short part of a file name that tells evaluations with other settings apart."""
-        dumped = self.model_dump_json(exclude={"every", "batch_size", "teacher"})
-        source = re.sub(r"[^A-Za-z0-9.]+", "-", self.source).strip("-")[-40:]
-        return f"{source}-{hashlib.sha256(dumped.encode()).hexdigest()[:6]}"

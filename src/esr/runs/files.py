@@ -184,7 +184,10 @@ def new_directory(target: Path) -> Iterator[Path]:
     work.mkdir()
     try:
         yield work
+        rights = work.stat().st_mode & 0o666  # what the user's umask leaves; safetensors keeps its files to their owner
         for file in (*work.rglob("*"), work):
+            if file.is_file():
+                file.chmod(rights)
             sync(file)
         if target.exists():
             shutil.rmtree(target)

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from esr.config import TaskConfig
+from esr.config import EvalConfig, TaskConfig
 from esr.console import say
 from esr.errors import UserError
 from esr.records.problem import Problem
@@ -68,6 +68,12 @@ def describe(task: TaskConfig) -> str:
     if files.is_file(task.source):
         return Path(task.source).name
     return "/".join(part for part in (task.source, task.subset, task.split) if part)
+
+
+def settings(task: EvalConfig) -> dict[str, Any]:
+    """What an evaluation's numbers depend on; local files by what they hold, so that a project may be moved."""
+    source = files.identity(task.source) if files.is_file(task.source) else task.source
+    return {**task.settings(), "source": source}
 
 
 def disjoint(train: Sequence[Problem], evaluation: Sequence[Problem]) -> tuple[list[Problem], int]:

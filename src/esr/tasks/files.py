@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -20,6 +21,23 @@ _SAVE_AS_UTF8 = "save it as UTF-8"
 def is_file(source: str) -> bool:
     """Whether a source names files: by its ending, by being there, or by how a path is written."""
     return kind_of(Path(source)) in SUFFIXES or source.startswith(("/", "./", "../", "~")) or Path(source).exists()
+
+
+def identity(source: str) -> str:
+    """Local files by their name and a digest of what they hold, wherever they lie: `test.jsonl 3fa1c09b`.
+
+    A source that is gone is itself.
+    """
+    read = hashlib.sha256()
+    try:
+        paths = _paths(source)
+    except UserError:
+        return source
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                read.update(file.read_bytes())
+    return f"{Path(source).name} {read.hexdigest()[:8]}"
 
 
 def kind_of(path: Path) -> str:

@@ -1,136 +1,204 @@
-"""Check pairs of the lab before training, train them at N = 50, 100, 200 and in full, and compare: predicted and reached.
+"""Check pairs of the lab before training, train them, and compare: predicted and reached.
 
-    python bench/check.py [--runs runs/check] [--pairs able-best-medium ...] [--table]
+    python bench/check.py [--pairs able-plain-medium ...] [--arms 100 50]    checks and trains what is missing
+    python bench/check.py --save                                             results/lab/check.json, of all that is there
+    python bench/check.py --table                                            that file as Markdown
 
-Goes on after an interruption: checks and runs that are there are not made again. `--table` only prints the table, in Markdown,
-of the pairs that are complete, with the number of those that are not.
+Goes on after an interruption: checks and runs that are there are not made again.
 """
 
 import argparse
-import subprocess
-import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from esr import intervals
-from esr.records.evaluation import grades
-from esr.records.fit import Fit
-from esr.runs.files import read_record
+from esr import evaluate, intervals
+from esr.analysis import analyze, open_subject
+from esr.configfile import load
+from esr.models.machine import threads
+from esr.prepare import Prepared, prepare
+from esr.records.base import Estimate
+from esr.records.evaluation import Evaluated, grades
+from esr.records.fit import Fit, FitSettings
+from esr.runs.files import read_json, read_record, write_json
 from esr.runs.rundir import RunDir
+from esr.train import carry_out
 
 CONFIG = "examples/lab.yaml"
-ARMS = {"50": 50, "100": 100, "200": 200, "full": 640}
-KNOWN = {f"{student}-best-medium" for student in ("student-2-able", "student-2", "student-1", "far-0")}
-"""Pairs whose results at N = 100 were known when the estimator was written; all others score it."""
+RESULTS = Path("results/lab/check.json")
+SHORT = ["rollout.prompts_per_step=16", "optim.steps=16", "eval.size=128", "eval.samples=1", "eval.batch_size=128"]
+"""What makes a dozen pairs affordable; the check sees the same."""
+SETTINGS = FitSettings(lengths=(50, 100))
+ARMS = {"100": 100, "50": 50, "full": 640}
 PAIRS = {
-    f"{student}-{teacher.removeprefix('teacher-2').lstrip('-') or 'plain'}-{level}": (student, teacher, level)
+    f"{student.removeprefix('student-2-')} {teacher.removeprefix('teacher-2').lstrip('-') or 'plain'} {level}".replace(
+        " ", "-"
+    ): (student, teacher, level)
     for student, teacher, level in (
-        *(
-            (s, "teacher-2-best", "medium")
-            for s in ("student-2-able", "student-2", "student-1", "far-0", "base-1", "merged-1")
-        ),
-        *((s, t, "medium") for s in ("student-2-able", "student-1") for t in ("teacher-2", "teacher-2-long")),
-        *((s, "teacher-2-best", "hard") for s in ("student-2-able", "student-2", "student-1")),
+        ("student-2-able", "teacher-2", "medium"),
+        ("merged-1", "teacher-2-best", "medium"),
+        ("student-1", "teacher-2", "medium"),
+        ("student-2", "teacher-2", "medium"),
+        ("student-2-able", "teacher-2-long", "medium"),
+        ("base-1", "teacher-2", "medium"),
+        ("student-2-able", "teacher-2-best", "hard"),
+        ("student-1", "teacher-2-long", "medium"),
+        ("student-2", "teacher-2-long", "medium"),
+        ("far-0", "teacher-2", "medium"),
+        ("student-1", "teacher-2-best", "hard"),
+        ("merged-1", "teacher-2", "medium"),
+        ("student-2", "teacher-2-best", "hard"),
     )
 }
-"""Students, teachers and levels; `easy` has too few problems to be trained on."""
+"""Students, teachers and levels, none of which the estimator was fixed on. `easy` has too few problems to train on."""
 
 
-def command(name: str, n: int, place: Path) -> list[str]:
-    """What `esr check` and `esr train` are given besides their own options."""
+def arguments(name: str, place: Path) -> list[str]:
+    """What the check and the training of a pair change in the configuration."""
     student, teacher, level = PAIRS[name]
-    pair = [
-        f"student.model=lab:{student}",
-        f"teacher.model=lab:{teacher}",
-        f"rollout.max_new_tokens={n}",
-        f"run.dir={place}",
-    ]
-    return [
-        CONFIG,
-        *pair,
-        f"data.params={{level: {level}}}",
-        f"eval.params={{level: {level}}}",
-    ]
+    pair = [f"student.model=lab:{student}", f"teacher.model=lab:{teacher}", f"run.dir={place}"]
+    return [*pair, f"data.params={{level: {level}}}", f"eval.params={{level: {level}}}", *SHORT]
 
 
-def esr(*arguments: str) -> None:
-    """A command of its own. A check's answers 3 and 4 are answers; a task with too few problems is a failure."""
-    code = subprocess.run([sys.executable, "-m", "esr.cli.main", *arguments], stdout=subprocess.DEVNULL).returncode
-    if code not in (0, 3, 4):
-        sys.exit(f"esr {' '.join(arguments)} ended with {code}")
-
-
-def measure(name: str, runs: Path) -> None:
-    """The check first, then every training; what is there is left alone."""
+def check(name: str, runs: Path) -> None:
+    """Before any training."""
     if not check_file(name, runs).exists():
-        esr("check", *command(name, 100, runs / name))
-    for arm, n in ARMS.items():
-        esr("train", *command(name, n, runs / f"{name}-{arm}"))
+        analyze(open_subject(CONFIG, overrides=arguments(name, runs / name)), "fit", SETTINGS)
 
 
 def check_file(name: str, runs: Path) -> Path:
     return RunDir(runs / f"{name}-pair").analysis_file("fit")
 
 
-def complete(name: str, runs: Path) -> bool:
-    trained = [RunDir(runs / f"{name}-{arm}") for arm in ARMS]
-    return check_file(name, runs).exists() and all(run.exists() and run.last(run.config()) for run in trained)
+def train(name: str, runs: Path, arms: list[str]) -> None:
+    """A run for each arm, of which the last student alone is evaluated."""
+    missing = [arm for arm in arms if reached(name, arm, runs) is None]
+    if missing:
+        plan = prepare(load(CONFIG, arguments(name, runs / name)))
+        for arm in missing:
+            train_arm(plan, RunDir(runs / f"{name}-{arm}"), ARMS[arm])
 
 
-def row(name: str, runs: Path) -> str:
-    """One pair: what was said and what came, in percent; a miss is marked."""
-    record, reached = read_record(check_file(name, runs), Fit), {}
-    for arm in ARMS:
-        run = RunDir(runs / f"{name}-{arm}")
-        reached[arm] = run.last(run.config())
-    said, got = (
-        next(p for p in record.pilots if p.n == 100).expected if record.pilots else record.student,
-        reached["100"].avg,
-    )
-    hit = abs(said.value - got.value) <= 0.05 or said.low <= got.value <= said.high
-    best = max(e.avg.value for arm, e in reached.items() if arm != "full")
-    n = str(record.verdict.n or "")
-    near = not n or best - reached[n].avg.value <= 0.02
-    change = full_gain(name, runs)
-    certain = "open" if change.low <= 0 <= change.high else "better" if change.low > 0 else "worse"
-    wrong = certain != "open" and (record.verdict.better == "full rollouts") != (certain == "better")
-    cells = [
-        name,
-        "known" if name in KNOWN else "scores",
-        record.verdict.answer,
-        n or "-",
-        f"{said.text()}{'' if hit else ' **miss**'}",
-        *(e.avg.text() for e in reached.values()),
-        "yes" if near else "**miss**",
-        f"{change.text(sign=True)} {certain}{' **miss**' if wrong else ''}",
-    ]
-    return f"| {' | '.join(cells)} |"
+def train_arm(plan: Prepared, run: RunDir, n: int) -> None:
+    rollout = plan.config.rollout.model_copy(update={"max_new_tokens": n})
+    asked = plan.config.model_copy(update={"rollout": rollout})
+    own = asked.model_copy(update={"eval": None})
+    carry_out(replace(plan, config=own), run)
+    evaluate.of_run(run, own, asked, Evaluated(who="student", step=own.optim.steps))
 
 
-def full_gain(name: str, runs: Path) -> intervals.Estimate:
+def reached(name: str, arm: str, runs: Path) -> Estimate | None:
+    """Accuracy of an arm's last student."""
+    run = RunDir(runs / f"{name}-{arm}")
+    last = run.last(run.config()) if run.exists() else None
+    return last.avg if last else None
+
+
+def results(runs: Path) -> Iterator[dict[str, Any]]:
+    """What was said of each pair that was checked, and what came."""
+    for name, (student, teacher, level) in PAIRS.items():
+        if check_file(name, runs).exists():
+            record = read_record(check_file(name, runs), Fit)
+            came = {arm: found for arm in ARMS if (found := reached(name, arm, runs))}
+            yield {
+                "student": student,
+                "teacher": teacher,
+                "level": level,
+                "seconds": record.seconds,
+                "untrained": record.student.model_dump(),
+                "answer": record.verdict.answer,
+                "n": record.verdict.n,
+                "better": record.verdict.better,
+                "expected": {str(p.n): p.end.accuracy.model_dump() for p in record.pilots},
+                "reached": {arm: found.model_dump() for arm, found in came.items()},
+                "full_gain": full_gain(name, runs).model_dump() if {"full", "100"} <= came.keys() else None,
+            }
+
+
+def full_gain(name: str, runs: Path) -> Estimate:
     """Full rollouts minus N = 100 after equal updates, paired by problem."""
-    ends = []
-    for arm in ("full", "100"):
-        run = RunDir(runs / f"{name}-{arm}")
-        ends.append(grades(run.responses(run.last(run.config()).name)))
-    return intervals.paired_difference(*ends)
+    ends = [RunDir(runs / f"{name}-{arm}") for arm in ("full", "100")]
+    return intervals.paired_difference(*(grades(run.responses(run.last(run.config()).name)) for run in ends))
 
 
-def table(runs: Path) -> str:
-    """Markdown: every complete pair, and how many are missing."""
-    done = [name for name in PAIRS if complete(name, runs)]
+class Scored:
+    """A pair's row of the table; a miss is marked."""
+
+    def __init__(self, found: dict[str, Any]):
+        self.found = found
+        self.expected = {n: Estimate(**e) for n, e in found["expected"].items()} or dict.fromkeys(
+            ("50", "100"), Estimate(**found["untrained"])
+        )
+        self.reached = {arm: Estimate(**e) for arm, e in found["reached"].items()}
+        self.full_gain = Estimate(**found["full_gain"]) if found["full_gain"] else None
+
+    def accuracy(self, n: str) -> bool | None:
+        """Whether the expected accuracy is within 5 points, or its interval holds what was reached."""
+        if n not in self.reached:
+            return None
+        said, came = self.expected[n], self.reached[n].value
+        return abs(said.value - came) <= 0.05 or said.low <= came <= said.high
+
+    def length(self) -> bool | None:
+        """Whether the recommended N reached within 2 points of the best one."""
+        n = str(self.found["n"])
+        if n not in self.reached or not self.expected.keys() <= self.reached.keys():
+            return None
+        return max(self.reached[m].value for m in self.expected) - self.reached[n].value <= 0.02
+
+    def full(self) -> bool | None:
+        """Whether it said rightly if full rollouts would do better, where the difference is certain."""
+        if self.full_gain is None or self.full_gain.low <= 0 <= self.full_gain.high:
+            return None
+        return (self.found["better"] == "full rollouts") == (self.full_gain.low > 0)
+
+    def row(self) -> str:
+        found, marked = self.found, lambda hit: " **miss**" if hit is False else ""
+        cells = [
+            f"{found['student']}, {found['teacher']}, {found['level']}",
+            Estimate(**found["untrained"]).text(),
+            found["answer"],
+            f"{found['n'] or '-'}{marked(self.length())}",
+            *(
+                cell
+                for n, said in self.expected.items()
+                for cell in (said.text(), f"{self.text(n)}{marked(self.accuracy(n))}")
+            ),
+            self.text("full"),
+            f"{found['better'] or '-'}{marked(self.full())}",
+        ]
+        return f"| {' | '.join(cells)} |"
+
+    def text(self, arm: str) -> str:
+        return self.reached[arm].text() if arm in self.reached else "not run"
+
+
+def table() -> str:
+    """Markdown: every pair that was checked, and the count of hits."""
+    pairs = [Scored(found) for found in read_json(RESULTS)["pairs"]]
     columns = [
         "pair",
-        "estimator",
+        "untrained",
         "verdict",
         "N",
+        "expected at 50",
+        "reached",
         "expected at 100",
-        *(f"reached at {a}" for a in ARMS),
-        "N within 2",
-        "full - 100",
+        "reached",
+        "full",
+        "better",
     ]
     head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    counts = [
+        ("accuracy at N = 100 within 5 points or the interval", [p.accuracy("100") for p in pairs]),
+        ("accuracy at N = 50", [p.accuracy("50") for p in pairs]),
+        ("recommended N within 2 points of the better one", [p.length() for p in pairs]),
+        ("full rollouts better or not, where that is certain", [p.full() for p in pairs]),
+    ]
+    told = [f"* {what}: {hits.count(True)} of {len(hits) - hits.count(None)}" for what, hits in counts]
     return "\n".join(
-        [*head, *(row(name, runs) for name in done), "", f"{len(PAIRS) - len(done)} of {len(PAIRS)} pairs are missing."]
+        [*head, *(p.row() for p in pairs), "", f"Of {len(PAIRS)} pairs, {len(pairs)} are checked. Hits:", "", *told]
     )
 
 
@@ -138,11 +206,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/check"))
     parser.add_argument("--pairs", nargs="*", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--save", action="store_true")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
-    for name in [] if args.table else args.pairs:
-        measure(name, args.runs)
-    print(table(args.runs))
+    if args.table:
+        print(table())
+    elif args.save:
+        write_json(RESULTS, {"config": [CONFIG, *SHORT], "pairs": list(results(args.runs))})
+    else:
+        with threads(1):
+            for name in args.pairs:
+                check(name, args.runs)
+                train(name, args.runs, args.arms)
 
 
 if __name__ == "__main__":

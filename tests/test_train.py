@@ -326,6 +326,18 @@ def test_a_resumed_run_takes_the_same_horizons(home, policy):
     assert all(row["length/max"] <= row["rollout/n"] for row in rows("whole"))
 
 
+def test_a_killed_run_takes_the_same_horizons(home):
+    """SIGKILL between two full-length probes: the next N comes from the trace that is on disk."""
+    options = ["rollout.horizon={policy: share, start: 3, every: 3}", "optim.steps=6"]
+    assert esr(["train", "c.yaml", "run.dir=whole", *options]) == 0
+    process = start(*options, "run.dir=killed")
+    wait_for_steps("killed", 2, process)
+    process.kill()
+    process.wait()
+    assert esr(["train", "c.yaml", "run.dir=killed", *options]) == 0
+    assert [row["rollout/n"] for row in rows("killed")] == [row["rollout/n"] for row in rows("whole")]
+
+
 def test_position_weights_change_the_loss_and_a_flat_one_nothing(home):
     arms = {
         "plain": [],

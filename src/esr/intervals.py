@@ -1,7 +1,7 @@
 """95% intervals for small, clustered samples: the problem is the unit, never the single response. numpy only."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -87,6 +87,25 @@ def pooled(seeds: Sequence[Mapping[str, float]]) -> Estimate:
     spread = t_quantile(n - 1) ** 2 * by_problem + (t_quantile(s - 1) ** 2 * by_seed if s > 1 else 0.0)
     half = math.sqrt(spread) if spread else 3 / n
     return Estimate(value=value, low=value - half, high=value + half, n=n)
+
+
+def bootstrap(table: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], draws: int = 2000) -> list[Estimate]:
+    """Numbers that follow from the column means of an (n, m) table of units, with percentile intervals over the units.
+
+    `statistic` turns (..., m) means into (..., q) numbers. Where every draw gives the same, the interval reaches 3 / n to
+    either side, as in `paired_difference`. The draws are always the same ones. Raises `UserError` if there is no unit.
+    """
+    if not len(table):
+        raise UserError("There is no problem that all graded, so nothing follows from their grades.")
+    n = len(table)
+    weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws) / n
+    values, drawn = statistic(table.mean(0)), statistic(weights @ table)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    spread = np.where(np.ptp(drawn, axis=0) == 0, 3 / n, 0.0)
+    return [
+        Estimate(value=float(v), low=float(min(v, lo) - s), high=float(max(v, hi) + s), n=n)
+        for v, lo, hi, s in zip(values, low, high, spread, strict=True)
+    ]
 
 
 def t_quantile(df: int) -> float:

@@ -41,8 +41,8 @@ def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     carry_out(prepare(config), run, fresh)
 
 
-def carry_out(plan: Prepared, run: RunDir, fresh: bool = False) -> None:
-    """`train`, for a run that is prepared."""
+def carry_out(plan: Prepared, run: RunDir, fresh: bool = False, teacher: LM | None = None) -> None:
+    """`train`, for a run that is prepared; `teacher` is one that is loaded already."""
     config = plan.config
     device = resolve_device(config.run.device)
     with run.locked(), threads(config.run.threads or (None if fresh else run.threads())):
@@ -56,22 +56,22 @@ def carry_out(plan: Prepared, run: RunDir, fresh: bool = False) -> None:
         if plan.tokenizers:
             run.save_tokenizers(plan.tokenizers)
         with interrupts.collected() as signals:
-            distiller = build(plan, device)
+            distiller = build(plan, device, teacher)
             resume(run, distiller, done)
             if done == 0 or evaluation_due(config, done):
                 evaluate_now(plan, run, distiller, done, signals)
             loop(plan, run, distiller, done, signals)
 
 
-def build(plan: Prepared, device: torch.device) -> Distiller:
-    """Load both models and set up the optimiser."""
+def build(plan: Prepared, device: torch.device, teacher: LM | None = None) -> Distiller:
+    """Load the student, and the teacher unless it is here, and set up the optimiser."""
     config, pair = plan.config, plan.pair
     named = [
         f"{c.model} ({str(resolve_dtype(c, device)).removeprefix('torch.')})" for c in (config.student, config.teacher)
     ]
-    say(f"Loading {named[0]} and {named[1]} on {device}.")
+    say(f"Loading {named[0]} on {device}." if teacher else f"Loading {named[0]} and {named[1]} on {device}.")
     student = load_student(config.student, device, pair.stops[0], config.run.seed)
-    teacher = load_teacher(config.teacher, student, device, pair.stops[1])
+    teacher = teacher or load_teacher(config.teacher, student, device, pair.stops[1])
     for lm in (student, teacher):
         probe.check(lm)
     fitting = fit(plan, student, teacher)

@@ -3,21 +3,25 @@
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import yaml
 
 from esr.analysis import analyze, open_subject
-from esr.analysis.fit import measure
-from esr.analysis.fit.verdict import expected, judge, shortest
+from esr.analysis.fit import check, measure, pilots, spending
+from esr.analysis.fit.check import Check
+from esr.analysis.fit.extrapolate import at_the_end, end
+from esr.analysis.fit.spending import another_block, spent
+from esr.analysis.fit.verdict import SIDES, judge, shortest, widest
 from esr.cli.main import run as esr
+from esr.config import EvalConfig
 from esr.records.base import Estimate
-from esr.records.fit import Cost, Fit, FitSettings, Handover, Pilot
+from esr.records.fit import Cost, End, Fit, FitSettings, Handover, Pilot
 from esr.report.page import render
 from esr.report.sources import load
 from esr.runs.files import read_record, write_json
+from esr.runs.parts import Parts
 from esr.runs.rundir import RunDir
-
-STUDENT = Estimate(value=0.3, low=0.25, high=0.35, n=100)
 
 
 def about(value: float, half: float = 0.04) -> Estimate:
@@ -25,16 +29,16 @@ def about(value: float, half: float = 0.04) -> Estimate:
 
 
 def pilot(n: int, gain: float, after: float = 0.0, within: float = 0.0, half: float = 0.04) -> Pilot:
-    last = about(0.3 + gain, half)
+    """One whose end is as far as it came."""
+    reached, won = about(0.3 + gain, half), about(gain, half)
     return Pilot(
         n=n,
         steps=20,
-        half=last,
-        last=last,
-        gain=about(gain, half),
-        expected=last,
+        last=reached,
+        gain=won,
         after=about(after),
         within=about(within),
+        end=End(accuracy=reached, gain=won, after=about(after), within=about(within)),
         cost=Cost(n=n, seconds=n / 100, peak_gib=1.0),
     )
 
@@ -48,7 +52,7 @@ FULL = Cost(n=600, seconds=6.0, peak_gib=3.0)
 
 def test_a_pair_that_fits_gets_the_shortest_n_that_keeps_nine_tenths_of_the_best_gain():
     pilots = [pilot(50, 0.1), pilot(100, 0.37, within=0.2), pilot(200, 0.4)]
-    found = judge(STUDENT, about(0.6), reach(0.4), pilots, FULL)
+    found = judge(about(0.6), reach(0.4), pilots, FULL)
     assert (found.answer, found.n, found.better) == ("fits", 100, "more steps")
     assert (found.faster, found.smaller) == (pytest.approx(6.0), pytest.approx(3.0))
     assert shortest([pilot(50, 0.35), *pilots]).n == 100
@@ -56,45 +60,119 @@ def test_a_pair_that_fits_gets_the_shortest_n_that_keeps_nine_tenths_of_the_best
 
 
 def test_what_is_left_after_n_is_for_longer_rollouts():
-    found = judge(STUDENT, about(0.6), reach(0.4), [pilot(100, 0.35, after=0.25, within=-0.01)], FULL)
+    found = judge(about(0.6), reach(0.4), [pilot(100, 0.35, after=0.25, within=-0.01)], FULL)
     assert (found.answer, found.better) == ("fits", "full rollouts")
     assert "+25.0" in found.reasons[-1]
 
 
 def test_a_far_student_is_sent_to_a_supervised_warm_up():
-    found = judge(STUDENT, about(0.6), reach(0.02), [pilot(100, 0.01, after=0.3, within=0.3)], FULL)
+    found = judge(about(0.6), reach(0.02), [pilot(100, 0.01, after=0.3, within=0.3)], FULL)
     assert (found.answer, found.n, found.better) == ("does not fit", None, "supervised warm-up")
     assert "+2.0" in found.reasons[-1]
 
 
 def test_a_student_that_can_go_on_but_learned_nothing_needs_what_lies_after_n():
-    found = judge(STUDENT, about(0.6), reach(0.4), [pilot(100, 0.01, after=0.5, within=0.1)], FULL)
+    found = judge(about(0.6), reach(0.4), [pilot(100, 0.01, after=0.5, within=0.1)], FULL)
     assert (found.answer, found.better) == ("does not fit", "full rollouts")
 
 
 @pytest.mark.parametrize("gap", [about(0.0, 0.015), about(-0.2)], ids=["no gap", "a worse teacher"])
 def test_a_teacher_that_is_no_better_is_to_be_changed(gap):
-    found = judge(STUDENT, gap, [], [], None)
+    found = judge(gap, [], [], None)
     assert (found.answer, found.better) == ("does not fit", "another teacher")
 
 
 def test_where_it_cannot_tell_it_says_what_would():
-    wide = judge(STUDENT, about(0.05, 0.1), [], [pilot(100, 0.1)], FULL)
+    wide = judge(about(0.05, 0.1), [], [pilot(100, 0.1)], FULL)
     assert (wide.answer, wide.n) == ("cannot tell", None) and "401 problems" in wide.reasons[0]
-    unsure = judge(STUDENT, about(0.5), reach(0.4), [pilot(100, 0.12, half=0.1)], FULL)
-    assert (unsure.answer, unsure.n) == ("cannot tell", 100) and "2,501 problems" in unsure.reasons[0]
-    assert judge(STUDENT, about(0.5), reach(0.4), [], None).answer == "cannot tell"
+    unsure = judge(about(0.5), reach(0.4), [pilot(100, 0.12, half=0.1)], FULL)
+    assert (unsure.answer, unsure.n) == ("cannot tell", 100) and "2,501 problems" in unsure.reasons[-1]
+    assert judge(about(0.5), reach(0.4), [], None).answer == "cannot tell"
 
 
-def test_a_saturating_curve_by_hand():
-    """Gains of 20 and 10 points in the first two halves: 5 and 2.5 follow in two more."""
-    found = expected(0.1, 0.3, about(0.4), steps=20, total=40)
-    assert found.value == pytest.approx(0.475) and (found.low, found.high) == (
-        pytest.approx(0.36),
-        pytest.approx(0.515),
-    )
-    assert expected(0.1, 0.3, about(0.4), steps=20, total=20) == about(0.4)
-    assert expected(0.1, 0.3, about(0.25), steps=20, total=99) == about(0.25)
+def test_the_end_of_training_by_hand():
+    """The teacher has 60 points over its continuations of the untrained student, 30 over those of the pilot: half is left after a
+    pilot's steps, so an eighth after three times as many. After the teacher's beginnings the student is right half as often."""
+    means = np.array([0.3, 0.9, 0.3, 0.4, 0.6, 0.2, 0.4])
+    assert end(means, 3) == pytest.approx([0.4 + 0.225 / 2, 0.1 + 0.225 / 2, 0.075, 0.425 - 0.225 / 2])
+    assert end(means, 1) == pytest.approx([0.4, 0.1, 0.3, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ([0.3, 0.9, 0.3, 0.2, 0.2, 0.4, 0.4], [0.2, -0.1, 0.7, 0.0]),
+        ([0.0, 0.9, 0.5, 0.0, 0.9, 0.0, 0.4], [0.0, 0.0, 0.0, 0.9]),
+        ([0.0, 0.9, 0.0, 0.0, 0.5, 0.0, 0.4], [0.0, 0.0, 0.4 * (4 / 9) ** 3, 0.9 - 0.4 * (4 / 9) ** 3]),
+        ([0.0, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.9, 0.0]),
+    ],
+    ids=["a pilot that made it worse", "all begun right", "a student that can go on with nothing", "nothing learned"],
+)
+def test_the_end_where_nothing_is_won(means, expected):
+    assert end(np.array(means), 4) == pytest.approx(expected)
+
+
+def test_the_interval_of_the_end_covers_what_other_problems_would_have_given():
+    """Sixty sets of problems, against a hundred thousand: students begin right and end right by chance, each with its share."""
+    rng = np.random.default_rng(3)
+
+    def draw(n: int) -> list[dict[str, list[float]]]:
+        begins, starts, carries, teachers = (rng.random(n) for _ in range(4))
+        ends = teachers < 0.9
+        right = [
+            (starts < 0.4) & ends,
+            ends,
+            (starts < 0.4) & ends,
+            (begins < 0.7) & (carries < 0.7),
+            (begins < 0.7) & ends,
+        ]
+        graded = [{str(i): [float(v)] for i, v in enumerate(side)} for side in right]
+        return [*graded, {str(i): [float(v)] for i, v in enumerate(carries < 0.7) if i % 2}]
+
+    centre = at_the_end(*draw(100_000), times=3.0).accuracy.value
+    hits = [(e := at_the_end(*draw(60), times=3.0).accuracy).low <= centre <= e.high for _ in range(60)]
+    assert np.mean(hits) > 0.85
+
+
+def test_a_budget_goes_to_the_widest_open_interval_and_to_nothing_once_all_are_settled():
+    settled = about(0.6)
+    assert widest(about(0.01, 0.3), []) == SIDES
+    assert widest(settled, [pilot(50, 0.35, half=0.2), pilot(100, 0.4, half=0.1)]) == 50
+    assert widest(settled, [pilot(50, 0.1, half=0.1), pilot(100, 0.4, half=0.2)]) == 100
+
+
+@pytest.fixture
+def paid(tmp_path) -> Check:
+    """A check whose batches of two took a second each; one round is done."""
+    kept = Parts(RunDir(tmp_path), "fit", {})
+    how = EvalConfig(source="lab:arithmetic", batch_size=2, max_new_tokens=600)
+    settings = FitSettings(problems=2, lengths=(100,), budget=10 / 60)
+    subject = Mock(directory=RunDir(tmp_path))
+    subject.config.optim.steps = 60
+    paid = Check(subject, settings, range(16), 2, how, kept)
+    pay(paid, {SIDES: 2, 100: 2})
+    return paid
+
+
+def pay(paid: Check, counts: dict[int, int]) -> None:
+    """Keep whatever is missing for these counts."""
+    for key, count in counts.items():
+        for stage in spending.stages(key):
+            for start in range(0, count, 2):
+                if paid.kept.get(f"{stage} / {start}") is None:
+                    paid.kept.put(f"{stage} / {start}", {"rows": [], "seconds": 1.0})
+
+
+def test_a_budget_ends_within_a_batch_and_a_stopped_check_goes_the_same_way_again(paid):
+    """A round takes five seconds (two sides, three stages of a pilot), so ten seconds buy one more."""
+    open_one, first = [pilot(100, 0.12, half=0.1)], {SIDES: 2, 100: 2}
+    more = another_block(paid, first, about(0.5), open_one)
+    assert more == {SIDES: 4, 100: 4} and spent(paid) == 5
+    pay(paid, more)
+    assert another_block(paid, more, about(0.5), open_one) is None and spent(paid) == 10
+    pay(paid, {SIDES: 6})
+    assert another_block(paid, first, about(0.5), open_one) == more
+    assert another_block(paid, first, about(0.5), [pilot(100, 0.5, after=0.3, within=0.5)]) is None
 
 
 @pytest.fixture
@@ -114,7 +192,7 @@ def pair(tmp_path, monkeypatch) -> str:
     return "c.yaml"
 
 
-SMALL = FitSettings(problems=2, lengths=(4, 8), pilot=2)
+SMALL = FitSettings(problems=2, lengths=(4, 8), pilot=2, budget=60)
 
 
 def told(record: Fit) -> dict:
@@ -126,11 +204,14 @@ def told(record: Fit) -> dict:
 def test_a_check_that_was_killed_goes_on_to_the_same_record_and_keeps_no_pilot(pair, monkeypatch):
     """With a teacher taken for better, so that pilots train; killed in the last measurement."""
     monkeypatch.setattr(measure, "WORTH", -2.0)
-    monkeypatch.setattr(measure, "judge", lambda student, gap, *rest: judge(student, about(0.5), *rest))
+    monkeypatch.setattr(measure, "judge", lambda gap, *rest: judge(about(0.5), *rest))
+    monkeypatch.setattr(spending, "widest", lambda gap, found: 8)
+    monkeypatch.setattr(check, "ROUNDS", 2)
     whole = analyze(open_subject(pair, overrides=["run.dir=whole"]), "fit", SMALL)
     assert [p.n for p in whole.pilots] == [4, 8] and whole.full.n == 12 and whole.apart
+    assert [p.last.n for p in whole.pilots] == [2, 4] and whole.problems == 4
     with monkeypatch.context() as during:
-        during.setattr(measure, "cost", Mock(side_effect=KeyboardInterrupt))
+        during.setattr(pilots, "cost", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             analyze(open_subject(pair, overrides=["run.dir=killed"]), "fit", SMALL)
     assert Path("killed-pair/pilots/8").exists()
@@ -145,7 +226,7 @@ def test_a_pair_without_a_gap_exits_with_three_or_four_and_train_takes_the_n_of_
     assert esr(["train", pair, "--n", "auto", "eval=null"]) == 2
     file = RunDir("runs/c-pair").analysis_file("fit")
     record = read_record(file, Fit)
-    fits = record.verdict.model_copy(update={"answer": "fits", "n": 5, "expected": about(0.5)})
+    fits = record.verdict.model_copy(update={"answer": "fits", "n": 5})
     write_json(file, record.model_copy(update={"verdict": fits}).model_dump())
     assert esr(["train", pair, "--n", "auto", "eval=null"]) == 0
     run = RunDir("runs/c")

@@ -9,10 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esr import grading, prompts
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from esr import grading, intervals, prompts
 from esr.config import EvalConfig
 from esr.console import Advance
+from esr.method.tensors import Rollout, StopReason
 from esr.models.lm import LM
+from esr.records.base import Estimate
 from esr.records.problem import Problem
 from esr.runs.parts import Parts
 from esr.sampling.noise import Noise
@@ -21,6 +27,8 @@ from esr.sampling.sampler import Sampler
 
 Grades = list[bool | None]
 """Right by the last answer or not; None: the grader failed."""
+Graded = dict[str, list[float]]
+"""Grades (1 or 0) of the responses to each problem, by its id; those that the grader failed on are left out."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,20 @@ class Head:
     def ended(self, k: int) -> bool:
         """Whether the response was over within its first k tokens, so that nobody can continue it."""
         return self.finished and len(self.ids) <= k
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A stage in which responses go on after their first k tokens."""
+
+    stage: str
+    heads: Sequence[Head]
+    """In the order of their problems."""
+    k: int
+
+    def of(self, batch: Sequence[int]) -> list[Head]:
+        """The heads of some problems."""
+        return [head for head in self.heads if head.problem in batch]
 
 
 @dataclass(frozen=True)
@@ -79,25 +101,44 @@ class Continuations:
         for every k, stage and model, and never those of the head. `carry` turns the head's tokens into those that `lm` reads
         after its own prompt; by default they pass as they are.
         """
-        by_problem: dict[int, list[Head]] = {}
-        for head in heads:
-            by_problem.setdefault(head.problem, []).append(head)
+        return self.tails_of(lm, [Cut(stage, heads, k)], times, carry)[0]
 
-        def work(batch: list[int]) -> list[Any]:
-            found = [head for i in batch for head in by_problem[i]]
-            live = [head for head in found if not head.ended(k)]
-            if not live:
-                return [[] for _ in found]
-            starts = [carry(head.ids[:k]) for head in live]
-            noise = Noise(tuple(row for head in live for row in self._noise(head, times)))
-            cap = self.settings.max_new_tokens - k
-            written = self._sample(lm, [head.problem for head in live], starts, cap, noise, stage)
-            whole = [starts[at // times] + ids for at, (ids, _) in enumerate(written)]
-            right = self._grade(lm, [head.problem for head in live for _ in range(times)], whole)
-            grades = iter([right[at : at + times] for at in range(0, len(right), times)])
-            return [[] if head.ended(k) else next(grades) for head in found]
+    def tails_of(
+        self, lm: LM, cuts: Sequence[Cut], times: int = 1, carry: Callable[[list[int]], list[int]] = list
+    ) -> list[list[Grades]]:
+        """`tails` of several cuts, written together, since a model that writes one token at a time is seldom busy with few."""
+        rows: list[list[Grades]] = [[] for _ in cuts]
+        for batch in batches(len(self.problems), self.settings.batch):
+            missing = [cut for cut in cuts if self.kept.get(part(cut.stage, batch)) is None]
+            self._write(lm, batch, missing, times, carry)
+            for cut, found in zip(cuts, rows, strict=True):
+                found += self.kept.get(part(cut.stage, batch))["rows"]
+        return rows
 
-        return self._parts(stage, work)
+    def _write(
+        self, lm: LM, batch: list[int], cuts: Sequence[Cut], times: int, carry: Callable[[list[int]], list[int]]
+    ) -> None:
+        """The continuations of a batch of problems at all `cuts`, kept by cut."""
+        start, cap = time.perf_counter(), self.settings.max_new_tokens
+        found = [(cut, head) for cut in cuts for head in cut.of(batch)]
+        live = [(cut, head) for cut, head in found if not head.ended(cut.k)]
+        graded: list[Grades] = []
+        if live:
+            starts = [carry(head.ids[: cut.k]) for cut, head in live]
+            noise = Noise(tuple(row for _, head in live for row in self._noise(head, times)))
+            longest = cap - min(cut.k for cut, _ in live)
+            stage = ", ".join(cut.stage for cut in cuts)
+            written = self._sample(lm, [head.problem for _, head in live], starts, longest, noise, stage)
+            limits = [cap - cut.k for cut, _ in live for _ in range(times)]
+            whole = [starts[at // times] + ids[: limits[at]] for at, (ids, _) in enumerate(written)]
+            right = self._grade(lm, [head.problem for _, head in live for _ in range(times)], whole)
+            graded = [right[at : at + times] for at in range(0, len(right), times)]
+        grades, seconds = iter(graded), time.perf_counter() - start
+        for cut in cuts:
+            own = [[] if head.ended(cut.k) else next(grades) for head in cut.of(batch)]
+            share = seconds * sum(map(bool, own)) / max(1, len(live))
+            self.kept.put(part(cut.stage, batch), {"rows": own, "seconds": share})
+            self.advance(len(batch), note=cut.stage)
 
     def _parts(self, stage: str, work: Callable[[list[int]], list[Any]]) -> list[Any]:
         """The rows that `work` gives for every batch; kept ones are not made again."""
@@ -170,6 +211,49 @@ def seconds(kept: Parts) -> float:
     return round(sum(value["seconds"] for value in kept.done.values()), 1)
 
 
+def pace(kept: Parts, stage: str) -> float:
+    """Seconds of a batch of a stage, in the mean over those that are kept."""
+    return float(np.mean([v["seconds"] for key, v in kept.done.items() if key.rpartition(" / ")[0] == stage]))
+
+
 def numbers(grades: Grades) -> list[float]:
     """1 for right and 0 for wrong; responses that the grader failed on are left out."""
     return [float(grade) for grade in grades if grade is not None]
+
+
+def as_rollout(heads: Sequence[Head], device: torch.device) -> Rollout:
+    """The heads as responses that a model can score."""
+    ids = pad_sequence([torch.tensor(h.ids) for h in heads], batch_first=True)
+    mask = torch.arange(ids.shape[1]) < torch.tensor([[len(h.ids)] for h in heads])
+    reasons = [StopReason.TERMINATOR if h.finished else StopReason.LENGTH for h in heads]
+    return Rollout(ids, mask, torch.tensor(reasons)).to(device)
+
+
+def own_grades(heads: Sequence[Head], problems: Sequence[Problem]) -> Graded:
+    """Each problem's responses, graded."""
+    return with_finished(heads, [[] for _ in heads], problems)
+
+
+def with_finished(heads: Sequence[Head], tails: Sequence[Grades], problems: Sequence[Problem]) -> Graded:
+    """Each problem's continuations, graded; a head that nobody could continue counts with its own grade."""
+    out: Graded = {problems[head.problem].id: [] for head in heads}
+    for head, tail in zip(heads, tails, strict=True):
+        out[problems[head.problem].id] += numbers(tail or [head.right])
+    return out
+
+
+def continued(heads: Sequence[Head], tails: Sequence[Grades], k: int, problems: Sequence[Problem]) -> Graded:
+    """Grades of the continuations, by problem; heads that had ended within k tokens are left out."""
+    return {problems[h.problem].id: numbers(t) for h, t in zip(heads, tails, strict=True) if not h.ended(k)}
+
+
+def accuracy(graded: Graded) -> Estimate | None:
+    """avg@k; None for fewer than two problems."""
+    groups = [grades for grades in graded.values() if grades]
+    return intervals.accuracy(groups) if len(groups) > 1 else None
+
+
+def difference(ours: Graded, reference: Graded) -> Estimate | None:
+    """Paired change; None for fewer than two common problems."""
+    common = [i for i, grades in ours.items() if grades and reference.get(i)]
+    return intervals.paired_difference(ours, reference) if len(common) > 1 else None

@@ -15,9 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from esr import intervals
 from esr.analysis import continuation
-from esr.analysis.continuation import Continuations, Grades, Head, numbers
+from esr.analysis.continuation import Continuations, Graded, Grades, Head, accuracy, difference, numbers
 from esr.analysis.subject import Subject
 from esr.config import EvalConfig
 from esr.console import progress
@@ -37,9 +36,6 @@ MARGIN = 0.05
 FEWEST = 10
 """Problems that a change must rest on to count in the recommendation."""
 
-Accuracies = dict[str, list[float]]
-"""Grades (1 or 0) of the responses to each problem, by its id."""
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -50,12 +46,12 @@ class Measured:
     """That were continued."""
     ended: int
     """That had ended within k tokens."""
-    continued: Accuracies
-    finished: Accuracies
+    continued: Graded
+    finished: Graded
     """Own grades of those that had ended."""
 
     @property
-    def everything(self) -> Accuracies:
+    def everything(self) -> Graded:
         """Continued and finished prefixes together, as published."""
         return self.continued | self.finished
 
@@ -194,18 +190,6 @@ def losses(curve: Sequence[Measured], published: bool) -> list[tuple[int, Estima
     """(k, change against k = 0) at each k > 0; `published` counts finished prefixes with their own grade."""
     alone = curve[0].continued
     return [(at.k, difference(at.everything if published else at.continued, alone)) for at in curve if at.k]
-
-
-def accuracy(graded: Accuracies) -> Estimate | None:
-    """avg@k; None for fewer than two problems."""
-    groups = [grades for grades in graded.values() if grades]
-    return intervals.accuracy(groups) if len(groups) > 1 else None
-
-
-def difference(ours: Accuracies, alone: Accuracies) -> Estimate | None:
-    """Paired change; None for fewer than two common problems."""
-    common = [i for i, grades in ours.items() if grades and alone.get(i)]
-    return intervals.paired_difference(ours, alone) if len(common) > 1 else None
 
 
 def recommend(changes: Sequence[tuple[int, Estimate | None]], published: bool = False) -> Recommendation:

@@ -6,19 +6,18 @@ four conditions, of which (before, before) and (after, after) are the two studen
 tails, and each sample has its own beginning.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from esr import intervals
 from esr.analysis import continuation
-from esr.analysis.continuation import Continuations, Grades, Head, numbers
+from esr.analysis.continuation import Continuations, Graded, with_finished
 from esr.analysis.subject import Subject
 from esr.config import EvalConfig
 from esr.console import progress
 from esr.errors import UserError
 from esr.models.lm import LM
 from esr.records.prefix_swap import PrefixSwap, PrefixSwapSettings, SwapCondition
-from esr.records.problem import Problem
 from esr.runs.parts import Parts
 
 Student = Literal["before", "after"]
@@ -44,7 +43,7 @@ def compute(subject: Subject, settings: PrefixSwapSettings) -> PrefixSwap:
         work = Continuations(problems, how, settings.seed, kept, advance)
         heads = {side: work.heads(writing(side), lm, n, settings.samples) for side, lm in lms.items()}
         graded = {
-            (prefix, tail): merged(
+            (prefix, tail): with_finished(
                 heads[prefix], work.tails(stage(prefix, tail), lms[tail], heads[prefix], n, 1), problems
             )
             for prefix, tail in CONDITIONS
@@ -90,15 +89,7 @@ def stage(prefix: Student, tail: Student) -> str:
     return f"{tail} continues {prefix}"
 
 
-def merged(heads: Sequence[Head], tails: Sequence[Grades], problems: Sequence[Problem]) -> dict[str, list[float]]:
-    """Grades by problem; a prefix that ended within n tokens counts with its own."""
-    out: dict[str, list[float]] = {p.id: [] for p in problems}
-    for head, tail in zip(heads, tails, strict=True):
-        out[problems[head.problem].id] += numbers(tail or [head.right])
-    return out
-
-
-def conditions(graded: Mapping[tuple[Student, Student], dict[str, list[float]]]) -> list[SwapCondition]:
+def conditions(graded: Mapping[tuple[Student, Student], Graded]) -> list[SwapCondition]:
     """Accuracy of each condition, and its change against the untrained student alone."""
     alone = graded["before", "before"]
     return [
@@ -112,7 +103,7 @@ def conditions(graded: Mapping[tuple[Student, Student], dict[str, list[float]]])
     ]
 
 
-def share(graded: Mapping[tuple[Student, Student], dict[str, list[float]]]) -> float | None:
+def share(graded: Mapping[tuple[Student, Student], Graded]) -> float | None:
     """Gain of (after, before) over gain of (after, after); None if the latter's interval does not lie above zero."""
     alone = graded["before", "before"]
     whole = intervals.paired_difference(graded["after", "after"], alone)

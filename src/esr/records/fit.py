@@ -16,18 +16,18 @@ Better = Literal["full rollouts", "supervised warm-up", "another teacher", "more
 class FitSettings(Settings):
     """What the check measures before any money is spent."""
 
-    problems: int = Field(96, ge=2)
+    problems: int = Field(48, ge=2)
     """Problems, apart from those of the evaluation where the task can make others."""
     lengths: tuple[int, ...] = (50, 100, 200)
     """Values of N, in tokens: each is trained for `pilot` steps, and is a prefix length of the probe."""
     pilot: int = Field(20, ge=0)
-    """Steps of ESR at each N, whose result is not kept; 0: no pilot, and so no verdict on the accuracy."""
+    """Steps of ESR at each N, at most a quarter of the run's, whose result is not kept; 0: no pilot, and so no verdict."""
     budget: float | None = Field(None, gt=0)
-    """Minutes. While they last and the verdict is open, student, teacher and pilots get as many problems again."""
+    """Minutes. While they last, more problems are measured where the verdict is least certain."""
     seed: int = 1
     """Seed of the responses."""
 
-    QUICK = {"problems": 32, "lengths": (50, 100), "pilot": 10}
+    QUICK = {"problems": 24, "lengths": (50, 100), "pilot": 5}
 
     @field_validator("lengths", mode="before")
     @classmethod
@@ -47,6 +47,7 @@ class Handover(Record):
     finished: int
     """Responses that had ended within k tokens: their writer's work, left out of the accuracies."""
     avg: Estimate | None
+    """Of those that were continued."""
     gain: Estimate | None
     """`avg` minus what the side that goes on reaches alone, paired on the continued problems."""
 
@@ -60,23 +61,32 @@ class Cost(Record):
     """Peak memory: of the accelerator, or of the whole process on a CPU."""
 
 
+class End(Record):
+    """What is expected after as many steps as the configuration has."""
+
+    accuracy: Estimate
+    gain: Estimate
+    """Over the untrained student."""
+    within: Estimate
+    """What is then left and lies within N: more ESR steps may reach it."""
+    after: Estimate
+    """What is then left and lies after N: only longer rollouts reach it."""
+
+
 class Pilot(Record):
     """A few steps of ESR at one N, and what the teacher makes of their result."""
 
     n: int
     steps: int
-    half: Estimate
-    """Accuracy after half of the steps."""
     last: Estimate
     """Accuracy after all of them."""
     gain: Estimate
     """`last` minus the untrained student, paired by problem."""
-    expected: Estimate
-    """Accuracy after as many steps as the configuration has: the saturating curve through start, half and last."""
     after: Estimate
     """What the teacher gains over the pilot's student when it continues that one's first N tokens: it lies after N."""
     within: Estimate
     """What the teacher alone has over that: it lies within N."""
+    end: End
     cost: Cost
 
 
@@ -85,13 +95,9 @@ class Verdict(Record):
 
     answer: Answer
     n: int | None
-    """The shortest N that keeps all but `spare` of the best gain; None where there is nothing to recommend."""
-    expected: Estimate | None
-    """Accuracy at that N after all steps."""
-    within: Estimate | None
-    """Part of the gap that is left and lies within N: more ESR steps may close it."""
-    after: Estimate | None
-    """Part of it that lies after N: only longer rollouts reach it."""
+    """The shortest N that keeps all but `spare` of the best expected gain; None where there is nothing to recommend."""
+    end: End | None
+    """What is expected at that N."""
     faster: float | None
     """Seconds of a step with full rollouts over those of one at N."""
     smaller: float | None
@@ -101,7 +107,7 @@ class Verdict(Record):
     reasons: list[str]
     """Sentences, each with the number behind it."""
     spare: float
-    """Share of the best pilot's gain that a shorter N may lose."""
+    """Share of the best gain that a shorter N may lose."""
 
 
 class Fit(Finding):

@@ -67,9 +67,9 @@ def _fits(data: Data) -> Markup | None:
         return None
     found = first[1]
     said = Markup("{}, by the <a href='#fit'>check</a> before training").format(found.record.verdict.answer)
-    if found.record.verdict.expected is None:
+    if found.record.verdict.end is None:
         return said
-    return said + Markup(", which expected {}").format(estimate(found, "/verdict/expected"))
+    return said + Markup(", which expected {}").format(estimate(found, "/verdict/end/accuracy"))
 
 
 def _by_result(match: Contest) -> Markup:

@@ -1,95 +1,86 @@
 """What follows from the check's numbers. Pure functions; the thresholds are the constants here, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from esr.records.base import Estimate
-from esr.records.fit import Answer, Better, Cost, Handover, Pilot, Verdict
+from esr.records.fit import Answer, Better, Cost, End, Handover, Pilot, Verdict
 
 SPARE = 0.1
-"""Share of the best pilot's gain that a shorter N may lose."""
+"""Share of the best N's gain that a shorter one may lose."""
 WORTH = 0.02
 """A gap below this is not worth training for."""
 PART = 0.2
-"""Share of the gap that a pilot must certainly close to call ESR fitting, and certainly not close to say that it is not."""
+"""Share of the gap that is certainly to be closed to call ESR fitting, and certainly not to be to say that it is not."""
+SIDES = 0
+"""Student and teacher, where pilots go by their N."""
 
 
-def expected(before: float, half: float, last: Estimate, steps: int, total: int) -> Estimate:
-    """Accuracy after `total` steps, from the untrained student's and a pilot's after half and all of its `steps`.
-
-    Gains are taken to shrink by the same factor from each half pilot to the next, as they did between the first two (a
-    factor outside [0, 0.8] is put there): a saturating curve through three points. A run no longer than the pilot, or a
-    second half without gain, has the last value. The interval is the last value's, its upper end moved with the value.
-    """
-    first, second = half - before, last.value - half
-    halves = 2 * total / steps - 2
-    if halves <= 0 or second <= 0:
-        return last
-    factor = min(max(second / first, 0.0), 0.8) if first > 0 else 0.0
-    more = second * factor * (1 - factor**halves) / (1 - factor)
-    value = min(1.0, last.value + more)
-    return Estimate(value=value, low=last.low, high=min(1.0, last.high + more), n=last.n)
-
-
-def judge(
-    student: Estimate, gap: Estimate, reach: Sequence[Handover], pilots: Sequence[Pilot], full: Cost | None
-) -> Verdict:
-    """The verdict: first whether there is something to learn, then whether a pilot learned it, then what it left."""
+def judge(gap: Estimate, reach: Sequence[Handover], pilots: Sequence[Pilot], full: Cost | None) -> Verdict:
+    """The verdict: first whether there is something to learn, then whether it will be learned, then what will be left."""
     if gap.high < WORTH:
         why = f"The teacher is at most {_points(gap.high)} points better than the student ({gap.text(sign=True)}); nothing is to be gained."
-        return _without("does not fit", why, "another teacher")
+        return _verdict("does not fit", [why], "another teacher")
     if not pilots:
-        return _without("cannot tell", "Without a pilot nothing foretells what training reaches; give --pilot 20.")
+        return _verdict("cannot tell", ["Without a pilot nothing foretells what training reaches; give --pilot 20."])
     if gap.low <= 0:
-        return _without(
-            "cannot tell",
+        why = (
             f"Whether the teacher is better at all is open ({gap.text(sign=True)} points); about "
-            f"{_needed(gap, abs(gap.value))} problems would tell.",
+            f"{_needed(gap, abs(gap.value))} problems would tell."
         )
-    return _with(shortest(pilots), student, gap, reach, full)
+        return _verdict("cannot tell", [why])
+    return _with(shortest(pilots), gap, reach, full)
 
 
 def shortest(pilots: Sequence[Pilot]) -> Pilot:
-    """The shortest N whose gain is within `SPARE` of the best one's."""
-    best = max(p.gain.value for p in pilots)
-    return min((p for p in pilots if p.gain.value >= best - SPARE * abs(best)), key=lambda p: p.n)
+    """The shortest N whose expected gain is within `SPARE` of the best one's."""
+    return min((p for p in pilots if p.end.gain.value >= _enough(pilots)), key=lambda p: p.n)
 
 
-def _with(pilot: Pilot, student: Estimate, gap: Estimate, reach: Sequence[Handover], full: Cost | None) -> Verdict:
+def widest(gap: Estimate, pilots: Sequence[Pilot]) -> int | None:
+    """Whose interval is the widest of those that the verdict still hangs on: a pilot's N, or `SIDES`; None if none is open."""
+    found = [
+        (estimate.high - estimate.low, key)
+        for key, estimate, at in _open(gap, pilots)
+        if estimate.low < at <= estimate.high
+    ]
+    return max(found)[1] if found else None
+
+
+def _open(gap: Estimate, pilots: Sequence[Pilot]) -> Iterator[tuple[int, Estimate, float]]:
+    """All that the verdict compares: whose number it is, the number, and what it is held against."""
+    yield SIDES, gap, 0.0
+    yield SIDES, gap, WORTH
+    if pilots:
+        chosen = shortest(pilots)
+        yield chosen.n, chosen.end.gain, PART * gap.value
+        yield from ((chosen.n, left, WORTH) for left in (chosen.end.within, chosen.end.after))
+        yield from ((p.n, p.end.gain, _enough(pilots)) for p in pilots)
+
+
+def _enough(pilots: Sequence[Pilot]) -> float:
+    best = max(p.end.gain.value for p in pilots)
+    return best - SPARE * abs(best)
+
+
+def _with(pilot: Pilot, gap: Estimate, reach: Sequence[Handover], full: Cost | None) -> Verdict:
     """The verdict on the pilot at the N that would be recommended."""
-    wanted, gain = PART * gap.value, pilot.gain
-    said = f"{pilot.steps} steps at N = {pilot.n} changed the accuracy by {gain.text(sign=True)} points of a gap of {gap.text()}"
+    wanted, gain = PART * gap.value, pilot.end.gain
+    said = (
+        f"{pilot.steps} steps at N = {pilot.n} changed the accuracy by {pilot.gain.text(sign=True)} points of a gap of "
+        f"{gap.text()}; all steps are expected to change it by {gain.text(sign=True)}."
+    )
     if gain.high < wanted:
         better, why = instead(pilot, wanted, reach)
-        return _about(pilot, full, "does not fit", [f"{said}.", why], better)
+        return _verdict("does not fit", [said, why], better)
     if gain.low <= wanted:
-        problems = _needed(gain, abs(gain.value - wanted))
-        return _about(
-            pilot, full, "cannot tell", [f"{said}; about {problems} problems would tell whether that is a fifth of it."]
-        )
-    then, left = remaining(pilot)
-    return _about(pilot, full, "fits", [f"{said}.", left], then)
-
-
-def _about(
-    pilot: Pilot, full: Cost | None, answer: Answer, reasons: list[str], better: Better | None = None
-) -> Verdict:
-    recommended = answer != "does not fit"
-    return Verdict(
-        answer=answer,
-        n=pilot.n if recommended else None,
-        expected=pilot.expected if recommended else None,
-        within=pilot.within,
-        after=pilot.after,
-        better=better,
-        reasons=reasons,
-        spare=SPARE,
-        faster=full.seconds / pilot.cost.seconds if full and pilot.cost.seconds else None,
-        smaller=full.peak_gib / pilot.cost.peak_gib if full and pilot.cost.peak_gib else None,
-    )
+        why = f"About {_needed(gain, abs(gain.value - wanted))} problems would tell whether that is a fifth of the gap."
+        return _verdict("cannot tell", [said, why], None, pilot, full)
+    then, left = remaining(pilot.end)
+    return _verdict("fits", [said, left], then, pilot, full)
 
 
 def instead(pilot: Pilot, wanted: float, reach: Sequence[Handover]) -> tuple[Better, str]:
-    """What is better than ESR where a pilot learned little, and the number behind it."""
+    """What is better than ESR where little will be learned, and the number behind it."""
     k, near = max(((h.k, h.gain) for h in reach if h.k <= pilot.n and h.gain), default=(0, None), key=lambda at: at[0])
     if near and near.high < wanted:
         return "supervised warm-up", (
@@ -106,31 +97,34 @@ def instead(pilot: Pilot, wanted: float, reach: Sequence[Handover]) -> tuple[Bet
     )
 
 
-def remaining(pilot: Pilot) -> tuple[Better | None, str]:
-    """What could still be gained, by what, and the number behind it."""
-    split = f"{pilot.within.text(sign=True)} points within N, {pilot.after.text(sign=True)} after it"
-    if pilot.after.low > WORTH and pilot.after.value > pilot.within.value:
-        return (
-            "full rollouts",
-            f"What is left lies after N ({split}): longer rollouts reach it, more steps at this N do not.",
-        )
-    if pilot.within.low > WORTH:
-        return "more steps", f"What is left lies within N ({split}): more ESR steps may reach it."
-    return None, f"Little that is certain is left ({split})."
+def remaining(end: End) -> tuple[Better | None, str]:
+    """What could still gain what will be left when all steps are done, and the number behind it."""
+    split = f"{end.within.text(sign=True)} points within N, {end.after.text(sign=True)} after it"
+    if end.after.low > WORTH and end.after.value > end.within.value:
+        why = f"What will be left lies after N ({split}): longer rollouts reach it, more steps at this N do not."
+        return "full rollouts", why
+    if end.within.low > WORTH:
+        return "more steps", f"What will be left lies within N ({split}): more ESR steps may reach it."
+    return None, f"Little that is certain will be left ({split})."
 
 
-def _without(answer: Answer, why: str, better: Better | None = None) -> Verdict:
-    """A verdict that recommends no N."""
+def _verdict(
+    answer: Answer,
+    reasons: list[str],
+    better: Better | None = None,
+    pilot: Pilot | None = None,
+    full: Cost | None = None,
+) -> Verdict:
+    """With the N of `pilot`, if one is recommended."""
+    cost = pilot.cost if pilot else None
     return Verdict(
         answer=answer,
-        n=None,
-        expected=None,
-        within=None,
-        after=None,
-        faster=None,
-        smaller=None,
+        n=pilot.n if pilot else None,
+        end=pilot.end if pilot else None,
+        faster=full.seconds / cost.seconds if full and cost and cost.seconds else None,
+        smaller=full.peak_gib / cost.peak_gib if full and cost and cost.peak_gib else None,
         better=better,
-        reasons=[why],
+        reasons=reasons,
         spare=SPARE,
     )
 

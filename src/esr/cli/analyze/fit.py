@@ -49,15 +49,15 @@ def probe(record: Fit) -> None:
 def pilots(record: Fit) -> None:
     """One row for each N."""
     table = Table(title=f"Pilots of {record.pilots[0].steps} steps", title_justify="left")
-    for name in ("N", "reached", "expected", "left within N", "left after N", "s a step", "GiB"):
+    for name in ("N", "reached", "expected", "then left within N", "after N", "s a step", "GiB"):
         table.add_column(name, justify="right")
     for p in record.pilots:
         table.add_row(
             str(p.n),
             as_text(p.last),
-            as_text(p.expected),
-            as_text(p.within, sign=True),
-            as_text(p.after, sign=True),
+            as_text(p.end.accuracy),
+            as_text(p.end.within, sign=True),
+            as_text(p.end.after, sign=True),
             f"{p.cost.seconds:.2f}",
             f"{p.cost.peak_gib:.2f}",
         )
@@ -68,7 +68,7 @@ def pilots(record: Fit) -> None:
 
 def verdict(found: Verdict) -> None:
     """In plain words, each with its number."""
-    n = f" Recommended: N = {found.n}, expected accuracy {as_text(found.expected)}." if found.n else ""
+    n = f" Recommended: N = {found.n}, expected accuracy {found.end.accuracy.text()}." if found.end else ""
     show.out.print(f"ESR: {found.answer}.{n}", soft_wrap=True)
     for reason in found.reasons:
         show.out.print(reason, soft_wrap=True)

@@ -31,7 +31,7 @@ def _check(run: Run, found: Found) -> dict[str, Any]:
         "reasons": verdict.reasons,
         "better": verdict.better,
         "n": datum(found, "/verdict/n", "count") if verdict.n else None,
-        "expected": estimate(found, "/verdict/expected"),
+        "expected": estimate(found, "/verdict/end/accuracy") if verdict.end else None,
         "gap": estimate(found, "/gap", "points"),
         "student": estimate(found, "/student"),
         "teacher": estimate(found, "/teacher"),
@@ -43,23 +43,24 @@ def _check(run: Run, found: Found) -> dict[str, Any]:
 
 
 def _figure(found: Found) -> Figure:
-    """A bar for each N from nothing to the teacher: the student, what the pilot gained, what lies within N and after it."""
+    """A bar for each N from nothing to the teacher: the student, what it will gain, what is then left within N and after it."""
     pilots = found.record.pilots
     rows = [charts.Bar(f"N = {p.n}", _parts(found, i)) for i, p in enumerate(pilots)]
     longest = max(sum(part[2] for part in row.parts) for row in rows)
     chart = charts.bars(
-        "The teacher's accuracy, split into the student's, the pilot's gain, and what is left within N and after it",
+        "The teacher's accuracy, split into the student's, the expected gain, and what is then left within N and after it",
         rows,
         Axis("accuracy", 0, max(longest, 0.01), round_pct),
     )
     table = [_row(found, f"/pilots/{i}") for i in range(len(pilots))]
-    columns = ("", "pilot reached", "gain, points", "expected", "left within N", "left after N", "a step")
+    columns = ("", "pilot reached", "expected", "gain, points", "left within N", "left after N", "a step")
     return Figure(
         chart,
         columns,
         table,
         source_line(found, "/problems", "problems", BY_PROBLEM),
-        "What the teacher has over the student: gained by the pilot, left within N, left after N. Negative parts are not drawn.",
+        "What the teacher has over the student: gained by all steps, as the pilot foretells, left within N, left after N. "
+        "Negative parts are not drawn.",
     )
 
 
@@ -67,24 +68,25 @@ def _row(found: Found, at: str) -> tuple[Markup, ...]:
     return (
         Markup("N = {}").format(datum(found, f"{at}/n", "count")),
         estimate(found, f"{at}/last"),
-        estimate(found, f"{at}/gain", "points"),
-        estimate(found, f"{at}/expected"),
-        estimate(found, f"{at}/within", "points"),
-        estimate(found, f"{at}/after", "points"),
+        estimate(found, f"{at}/end/accuracy"),
+        estimate(found, f"{at}/end/gain", "points"),
+        estimate(found, f"{at}/end/within", "points"),
+        estimate(found, f"{at}/end/after", "points"),
         datum(found, f"{at}/cost/seconds", "seconds"),
     )
 
 
 def _parts(found: Found, i: int) -> list[tuple[str, str, float, str, str]]:
-    record, p, at = found.record, found.record.pilots[i], f"/pilots/{i}"
+    record, end, at = found.record, found.record.pilots[i].end, f"/pilots/{i}/end"
+    n = found.record.pilots[i].n
     values = (
         ("student", "c1", record.student, spoken(record.student), "/student/value"),
-        ("gained by the pilot", "c2", p.gain, points(p.gain.value), f"{at}/gain/value"),
-        ("left within N: more ESR steps", "c3", p.within, points(p.within.value), f"{at}/within/value"),
-        ("left after N: longer rollouts", "c4", p.after, points(p.after.value), f"{at}/after/value"),
+        ("expected gain", "c2", end.gain, points(end.gain.value), f"{at}/gain/value"),
+        ("left within N: more ESR steps", "c3", end.within, points(end.within.value), f"{at}/within/value"),
+        ("left after N: longer rollouts", "c4", end.after, points(end.after.value), f"{at}/after/value"),
     )
     return [
-        (name, colour, e.value, f"N = {p.n}, {name}: {said}", where(found, pointer))
+        (name, colour, e.value, f"N = {n}, {name}: {said}", where(found, pointer))
         for name, colour, e, said, pointer in values
         if e.value > 0
     ]

@@ -1,0 +1,111 @@
+"""Pilots: a few steps of ESR at each N, never kept; what they reach, and what the teacher makes of their first N tokens."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from esr import configfile
+from esr.analysis.continuation import Cut, Graded, continued, own_grades, with_finished
+from esr.analysis.fit.check import Check, going_on, writing
+from esr.config import FULL_ROLLOUT_CAP, Config
+from esr.console import progress, say
+from esr.models.checkpoint import load_trained
+from esr.models.lm import LM
+from esr.prepare import Prepared
+from esr.problems import Chosen
+from esr.records.fit import Cost
+from esr.train import carry_out
+
+FULL_STEPS = 1
+"""Steps of full rollouts, for their cost alone."""
+
+
+class Grades(NamedTuple):
+    """What shows how far a pilot came, by problem."""
+
+    begun: Graded
+    """The teacher's continuations of the untrained student's first N tokens; what had ended counts with its own grade."""
+    own: Graded
+    """The pilot's responses."""
+    passed: Graded
+    """The teacher's continuations of their first N tokens; what had ended counts with its own grade."""
+    reach: Graded
+    """The untrained student's continuations of the teacher's first N tokens, on some of the problems, and not of what had ended."""
+
+
+def train(check: Check, plan: Prepared) -> Cost:
+    """Train a pilot at each N, and for the cost a step of full rollouts, which is returned."""
+    cap = full_length(check)
+    for n, steps in [*((n, check.steps) for n in check.lengths), (cap, FULL_STEPS)]:
+        run, config = check.folder(str(n)), configured(plan.config, n, steps)
+        if not run.complete(config):
+            say(f"Pilot: {steps} steps at N = {n}.")
+            carry_out(replace(plan, config=config, measured=Chosen([])), run, teacher=check.models.teacher)
+    return cost(check, cap)
+
+
+def full_length(check: Check) -> int:
+    """The cap of full rollouts, in tokens."""
+    return min(FULL_ROLLOUT_CAP, check.how.max_new_tokens)
+
+
+def configured(config: Config, n: int, steps: int) -> Config:
+    """The configuration with another N, `steps` steps of a whole schedule of their own, and nothing but training."""
+    changes = {
+        "rollout.max_new_tokens": n,
+        "rollout.horizon": {"policy": "fixed", "start": 1},
+        "optim.steps": steps,
+        "optim.max_tokens": None,
+        "optim.max_seconds": None,
+        "eval": None,
+        "run.trackers": [],
+    }
+    return configfile.validate(configfile.merge(config.model_dump(), changes.items()), where="pilot")
+
+
+def cost(check: Check, n: int) -> Cost:
+    """Of a step at N = n, the first one left out where there are others."""
+    rows = check.folder(str(n)).metrics()
+    times = [row["time/step"] for row in rows[1:] or rows]
+    return Cost(n=n, seconds=float(np.mean(times)), peak_gib=max(row["memory/peak_gib"] for row in rows))
+
+
+def seconds(check: Check) -> float:
+    """What training the pilots has taken so far."""
+    runs = [check.folder(str(n)) for n in (*check.lengths, full_length(check))]
+    return sum(row["time/step"] for run in runs if run.exists() for row in run.metrics())
+
+
+def stages(n: int) -> tuple[str, str, str]:
+    """In which a pilot is measured."""
+    return writing(f"pilot {n}"), f"teacher after pilot {n}", going_on("teacher", n)
+
+
+def measure(check: Check, lengths: Sequence[int], count: int) -> dict[int, Grades]:
+    """The pilots at some N on the first `count` problems."""
+    models, problems, cap = check.models, check.problems, check.how.max_new_tokens
+    with progress("Pilots", 2 * count * len(lengths), "response") as advance:
+        work, few = check.work(count, advance), check.few(advance)
+        own = {n: work.heads(stages(n)[0], student(check, n), cap, 1) for n in lengths}
+        cuts = [Cut(stages(n)[1], heads, n) for n, heads in own.items()]
+        passed = work.tails_of(models.teacher, cuts, carry=models.pair.carry("student", "teacher"))
+        untrained, teacher = check.own(work, "student"), check.own(work, "teacher")[: len(few.problems)]
+        begun = check.handed_over(work, "teacher", untrained, lengths)
+        reach = check.handed_over(few, "student", teacher, lengths)
+    return {
+        n: Grades(
+            with_finished(untrained, begun[i], problems),
+            own_grades(own[n], problems),
+            with_finished(own[n], passed[i], problems),
+            continued(teacher, reach[i], n, problems),
+        )
+        for i, n in enumerate(lengths)
+    }
+
+
+def student(check: Check, n: int) -> LM:
+    """That of a pilot, trained."""
+    models, saved = check.models, check.folder(str(n)).find_checkpoint(None)
+    return load_trained(check.subject.config, saved, models.before.device, models.pair.stops[0])

@@ -53,15 +53,16 @@ def prepare(config: Config, memory: int | None = None) -> Prepared:
     for line in pair.describe():
         say(line)
     trained = training(config, pair)
-    tokenizers = pair.measure([p.question for p in trained.problems], config.loss.merge_terminators)
+    tokenizers = pair.measure([p.conversation for p in trained.problems], config.loss.merge_terminators)
     for line in tokenizers.describe() if tokenizers else []:
         say(line)
     measured = apart(config.eval, trained.problems) if config.eval else Chosen([])
     both = sides(config, pair)
     rendered = [PromptPair(p, *(prompts.ask(t, c, p) for t, c in both)) for p in trained.problems]
-    for line in prompts.describe([(name, *side) for name, side in zip(("student", "teacher"), both, strict=True)]):
+    named = [(name, *side) for name, side in zip(("student", "teacher"), both, strict=True)]
+    for line in prompts.describe(named, trained.problems):
         say(line)
-    asked = [[prompts.render(t, c, p.question) for p in measured.problems] for t, c in both]
+    asked = [[prompts.of(t, c, p) for p in measured.problems] for t, c in both]
     require_room(config, rendered, asked, both)
     own = max(max(len(p.student_ids), len(p.teacher_ids)) for p in rendered)
     longest = own, max((len(ids) for side in asked for ids in side), default=0)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -11,27 +12,47 @@ from esr.config import ModelConfig, TeacherConfig
 from esr.errors import UserError
 from esr.method.tensors import Prompts
 from esr.models import template
-from esr.records.problem import Problem
+from esr.records.problem import Message, Problem
+
+PLACEHOLDER = Problem(id="", question="{question}")
 
 
-def render(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, question: str) -> list[int]:
-    """The prompt's token ids, as this model expects a user's question.
+def of(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, problem: Problem) -> list[int]:
+    """The prompt's token ids for a problem: `render` of what it asks."""
+    return render(tokenizer, config, problem.question, problem.context, problem.tools)
 
-    A template without a system role gets the system text at the head of the user turn; a tokenizer without a template
-    gets plain text (system text, blank line, question, newline) after its own opening tokens. What people wrote is text:
-    a control token's name in it does not become that token.
+
+def render(
+    tokenizer: PreTrainedTokenizerBase,
+    config: ModelConfig,
+    question: str,
+    context: Sequence[Message] = (),
+    tools: Sequence[dict[str, Any]] = (),
+) -> list[int]:
+    """The prompt's token ids, as this model expects a user's question after some turns, with functions that it may call.
+
+    A system text that leads `context` takes the place of the model's. A template without a system role gets it at the head
+    of the first user turn; a tokenizer without a template gets plain text (system text, blank line, question, newline) after
+    its own opening tokens. What people wrote is text: a control token's name in it does not become that token. Raises
+    `UserError` where the template has no place for a turn or for functions.
     """
-    question = template.plain(tokenizer, question)
-    system = template.plain(tokenizer, config.system_prompt) if config.system_prompt else None
+    own = bool(context) and context[0].role == "system"
+    system, turns = (context[0].content if own else config.system_prompt), context[own:]
     if not tokenizer.chat_template:
+        if turns or tools:
+            what = "functions to call" if tools else "a conversation of several turns"
+            raise UserError(f"{config.model} has no chat template, so it cannot be given {what}; choose a chat model.")
         text = f"{system}\n\n{question}\n" if system else f"{question}\n"
-        return template.opening(tokenizer) + template.encode(tokenizer, text)
+        return template.opening(tokenizer) + template.encode(tokenizer, template.plain(tokenizer, text))
+    messages: list[template.Message] = [*map(_as_dict, turns), {"role": "user", "content": question}]
     if system and template.has_system_role(tokenizer, config):
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
-    else:
-        messages = [{"role": "user", "content": f"{system}\n\n{question}" if system else question}]
+        messages.insert(0, {"role": "system", "content": system})
+    elif system:
+        first = next(m for m in messages if m["role"] == "user")
+        first["content"] = f"{system}\n\n{first['content']}"
+    template.require_place(tokenizer, config, {m["role"] for m in messages}, bool(tools))
     try:
-        text = template.render(tokenizer, config, messages)
+        text = template.render(tokenizer, config, *template.plain(tokenizer, (messages, tools)))
     except template.ERRORS as error:
         raise UserError(f"{config.model}: its chat template fails ({' '.join(str(error).split())[:200]}).") from None
     return template.encode(tokenizer, text)
@@ -41,12 +62,23 @@ def ask(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, problem: Proble
     """The prompt with which a model takes part in training: a privileged teacher (`teacher.prompt`) sees more than the question."""
     shape = config.prompt if isinstance(config, TeacherConfig) and config.prompt else "{question}"
     shown = {"{question}": problem.question, "{answer}": problem.answer or ""}
-    return render(tokenizer, config, re.sub(r"\{question\}|\{answer\}", lambda found: shown[found[0]], shape))
+    question = re.sub(r"\{question\}|\{answer\}", lambda found: shown[found[0]], shape)
+    return of(tokenizer, config, problem.model_copy(update={"question": question}))
 
 
-def describe(sides: Sequence[tuple[str, PreTrainedTokenizerBase, ModelConfig]]) -> list[str]:
-    """Lines for people: one prompt of each side (name, tokenizer, configuration), and what of it deserves a look."""
-    texts = {name: tokenizer.decode(render(tokenizer, config, "{question}")) for name, tokenizer, config in sides}
+def _as_dict(message: Message) -> template.Message:
+    return message.model_dump(exclude_defaults=True)
+
+
+def describe(
+    sides: Sequence[tuple[str, PreTrainedTokenizerBase, ModelConfig]], problems: Sequence[Problem] = ()
+) -> list[str]:
+    """Lines for people: one prompt of each side (name, tokenizer, configuration), and what of it deserves a look.
+
+    It is that of a problem that is more than a question, if there is one among the first hundred.
+    """
+    example = next((p for p in problems[:100] if p.context or p.tools), PLACEHOLDER)
+    texts = {name: tokenizer.decode(of(tokenizer, config, example)) for name, tokenizer, config in sides}
     if len(set(texts.values())) == 1:
         lines = [f"Both are prompted with {_short(next(iter(texts.values())))}"]
     else:
@@ -136,6 +168,14 @@ def keep_short(
     return kept, left_out
 
 
+CALL_MARKS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]", "<|python_tag|>", "<tool_call>", "</tool_call>")
+"""Tokens that say where a function call is, which some tokenizers count among the special ones."""
+
+
 def decode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
-    """Responses as text, special tokens left out."""
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+    """Responses as text, special tokens left out but those that mark a function call."""
+    control = sorted(template.control_ids(tokenizer))
+    names = dict(zip(control, tokenizer.convert_ids_to_tokens(control), strict=True))
+    if not set(names.values()).intersection(CALL_MARKS):
+        return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+    return [tokenizer.decode([i for i in row if i not in names or names[i] in CALL_MARKS]) for row in rows]

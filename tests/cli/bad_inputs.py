@@ -75,7 +75,12 @@ CASES: list[tuple[str, list[str]]] = [
         ["train", "c.yaml", "eval={source: q.jsonl, grader: 'python:mine.py:grade'}"],
     ),
     ("References that are none", ["train", "c.yaml", "eval={source: proofs.jsonl}"]),
-    ("An evaluation file without answers", ["train", "c.yaml", "eval={source: unanswered.jsonl}"]),
+    (
+        "An evaluation file without the answers that are named",
+        ["train", "c.yaml", "eval={source: unanswered.jsonl, answer: gold}"],
+    ),
+    ("Functions that the chat template has no place for", ["train", "c.yaml", "data.source=tools.jsonl"]),
+    ("Conversations with pictures", ["train", "c.yaml", "data.source=pictures.jsonl"]),
     ("Evaluation problems that are all training prompts", ["train", "c.yaml", "eval={source: prompts.jsonl}"]),
     ("An unknown generated task", ["train", "c.yaml", "data.source=reasoning_gym:chain_sums"]),
     (
@@ -133,6 +138,10 @@ def build(home: Path) -> None:
     (home / "q.jsonl").write_text('{"question": "what is 7 * 6?", "answer": "42"}\n')
     (home / "unanswered.jsonl").write_text('{"question": "what is 7 * 6?"}\n')
     (home / "empty.jsonl").write_text("")
+    (home / "tools.jsonl").write_text('{"question": "what is 1 + 1?", "tools": [{"name": "add"}]}\n')
+    (home / "pictures.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": [{"type": "image", "image": "cat.png"}]}]}\n'
+    )
     (home / "eaten.jsonl").write_text(r'{"question": "put it in \boxed{}"}')
     (home / "proofs.jsonl").write_text('{"question": "why?", "answer": "proof"}\n')
     (home / "torn.jsonl").write_text('{"question": "a"}\n{"question": "b\n')

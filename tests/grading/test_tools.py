@@ -23,6 +23,8 @@ CALL = ("f", {"a": 1, "b": "x"})
         "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nx\n</parameter>\n</function>\n</tool_call>",
         '[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1, "b": "x"}}]',
         '[TOOL_CALLS]f[ARGS]{"a": 1, "b": "x"}',
+        '[TOOL_CALLS]f[CALL_ID]abc123XYZ[ARGS]{"a": 1, "b": "x"}',
+        '{"name": "f", "parameters": {"a": 1, "b": "x"}}<|eom_id|>',
         '<think>[g(c=2)]</think>\n[f(a=1, b="x")]',
         '[{"type": "function", "function": {"name": "f", "arguments": {"a": 1, "b": "x"}}}]',
     ],
@@ -31,7 +33,16 @@ def test_a_call_is_found_in_every_format(text):
     assert calls(text) == [CALL]
 
 
+def test_values_between_tags_are_what_the_description_says():
+    text = "<function=f><parameter=a>\n5\n</parameter><parameter=s>\n5\n</parameter><parameter=l>['x']</parameter></function>"
+    assert calls(text, [FUNCTION]) == [("f", {"a": 5, "s": "5", "l": ["x"]})]
+    assert calls(text)[0][1]["s"] == 5
+
+
 def test_several_calls_in_order():
+    two = '[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]g[ARGS]{}'
+    assert calls(two) == [("f", {"a": 1}), ("g", {})]
+    assert len(calls('<tool_call>{"name": "f"}</tool_call>\n<tool_call>{"name": "g"}</tool_call>')) == 2
     assert [name for name, _ in calls("[f(a=1), g.h(b=[1, 2]), f(a=-2.5)]")] == ["f", "g.h", "f"]
     assert [name for name, _ in calls('{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}')] == ["f", "g"]
 

@@ -97,7 +97,7 @@ def test_limit_draws_by_seed_and_keeps_the_order(file: Path) -> None:
         ('{"question": "a"}\n\n{"question": \n', "line 3: not valid JSON"),
         ('{"question": "a"}\n["b"]\n', "line 2: not an object"),
         ('{"question": "a"}\n{"question": 7}\n', "line 2: 'question' is a number, but a question must be text"),
-        ('{"question": [{"role": "user"}]}\n', "line 1: 'question' is a list"),
+        ('{"question": [{"role": "user"}]}\n', "line 1: a turn in 'question' is empty"),
         ('{"question": ""}\n', "line 1: 'question' is empty"),
         ('{"question": null}\n', "line 1: 'question' is empty"),
         ("[" * 100_000, "line 1: not valid JSON"),

@@ -121,7 +121,7 @@ def view(name: Literal["before", "after"], lm: LM, teacher: LM, written: Written
     views = [v.model_copy(update=as_chunk(*both)) for v, both in zip(views, spelled, strict=True)]
     return RolloutView(
         problem=written.problem.id,
-        question=written.problem.question,
+        question=written.problem.conversation,
         model=name,
         right=written.right,
         finished=bool(written.rollout.finished[0]),

@@ -55,8 +55,8 @@ def config(
 
 
 def show_prompts(settings: Config) -> None:
-    """One prompt of each side, on stderr; or why it cannot be had."""
-    from esr import prompts
+    """One prompt of each side, on stderr; or why it cannot be had. Nothing is fetched for it from the hub."""
+    from esr import prompts, tasks
     from esr.models import template
     from esr.models.load import check, load_tokenizer
 
@@ -66,7 +66,9 @@ def show_prompts(settings: Config) -> None:
             check(side)
             sides.append((name, load_tokenizer(side), side))
             template.check(sides[-1][1], side)
-        for line in prompts.describe(sides):
+        on_hub = tasks.is_remote(settings.data)
+        problems = () if on_hub else tasks.load(settings.data, "train", need_answer=False).problems
+        for line in prompts.describe(sides, problems):
             say(line)
     except UserError as error:
         say(f"The prompts cannot be shown: {error}")

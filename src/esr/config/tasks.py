@@ -1,6 +1,6 @@
 """Where problems come from, for training and for evaluation, and how an evaluation is made."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -18,9 +18,13 @@ class TaskConfig(Section):
     split: str | None = None
     """Split of a hub data set; the default is `train` for training prompts and `test` for evaluation."""
     question: str = "question"
-    """Column that holds the question."""
+    """Column that holds the question, or the conversation as a list of messages. Rows without a column `question` are read in the
+    form that their columns show: messages, `prompt`, ShareGPT, Alpaca, glaive, NuminaMath, CodeUltraFeedback."""
     answer: str = "answer"
-    """Column that holds the reference answer (`a.b`: b inside a); only evaluation needs it."""
+    """Column that holds the reference answer (`a.b`: b inside a); only evaluation needs it. Without such a column and a grader, the
+    student is evaluated by its divergence from the teacher."""
+    tools: Literal["template", "prompt"] = "template"
+    """How functions that may be called are offered: by the chat template, or in words at the head of the question."""
     grader: str | None = None
     """`answers` (mathematics, the default), `choice`, `text[:exact|contains|regex|numeric:0.01]`, `python:FILE.py:FUNCTION`."""
     params: dict[str, Any] = {}

@@ -28,7 +28,7 @@ TYPES = {
 _TOOL_CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 _FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
 _PARAMETER = re.compile(r"<parameter=([^>\s]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-_NAMED = re.compile(r"\[TOOL_CALLS\]\s*([\w.-]+)\s*(?:\[ARGS\]\s*)?(?=\{)")
+_NAMED = re.compile(r"\[TOOL_CALLS\]\s*([\w.-]+)\s*(?:\[CALL_ID\]\s*\w+\s*)?(?:\[ARGS\]\s*)?(?=\{)")
 _FENCE = re.compile(r"```(?:tool_code|tool_call|python|json)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _LOOSE = re.compile(r"[ ,./\-_*^]")
 
@@ -38,10 +38,10 @@ def grade(problem: Problem, text: str) -> Grade:
 
     `problem.data` has `functions`, `truth` (a list of `Truth`) and `parallel` (calls in any order).
     """
-    found = calls(text)
+    functions, truth = problem.data["functions"], problem.data["truth"]
+    found = calls(text, functions)
     if not found:
         return Grade(first=False, last=False, any=False)
-    functions, truth = problem.data["functions"], problem.data["truth"]
     if problem.data["rule"] == "authors_fc":
         right = authors_fc(found, truth)
     else:
@@ -50,17 +50,18 @@ def grade(problem: Problem, text: str) -> Grade:
     return Grade(first=right, last=right, any=right, answer=answer, answers=len(found))
 
 
-def calls(text: str) -> list[Call]:
+def calls(text: str, functions: Sequence[Function] = ()) -> list[Call]:
     """The function calls in a response; [] if there are none that can be read.
 
-    Hermes and Qwen (`<tool_call>{"name", "arguments"}</tool_call>`, or with `<function=...>` inside), Mistral (`[TOOL_CALLS]`),
-    Llama 3 (`{"name", "parameters"}`, several with `;` between), Gemma (a `tool_code` block), a JSON list of calls, and BFCL's own
+    Hermes and Qwen (`<tool_call>{"name", "arguments"}</tool_call>`, or with `<function=...>` inside, whose values are text until
+    the description in `functions` says what they are), Mistral (`[TOOL_CALLS]` before a list or before each name), Llama 3
+    (`{"name", "parameters"}`, several with `;` between), Gemma (a `tool_code` block), a JSON list of calls, and BFCL's own
     `[f(a=1), g(b="x")]`. Thoughts before `</think>` do not count.
     """
     text = text.rpartition("</think>")[2].replace("<|python_tag|>", "").strip()
     if "<tool_call>" in text or "<function=" in text:
         bodies = _TOOL_CALL.findall(text) or [text]
-        return [call for body in bodies for call in (_xml(body) or _json(body))]
+        return [call for body in bodies for call in (_xml(body, functions) or _json(body))]
     if named := list(_NAMED.finditer(text)):
         return [(m[1], _object(text[m.end() :])) for m in named]
     text = text.partition("[TOOL_CALLS]")[2] or text
@@ -70,16 +71,24 @@ def calls(text: str) -> list[Call]:
     return []
 
 
-def _xml(body: str) -> list[Call]:
-    return [(name, {k: _value(v) for k, v in _PARAMETER.findall(inner)}) for name, inner in _FUNCTION.findall(body)]
+def _xml(body: str, functions: Sequence[Function]) -> list[Call]:
+    found = []
+    for name, inner in _FUNCTION.findall(body):
+        described = next((f["parameters"]["properties"] for f in functions if f["name"] == name), {})
+        found.append((name, {k: _value(v, described.get(k, {}).get("type")) for k, v in _PARAMETER.findall(inner)}))
+    return found
 
 
-def _value(text: str) -> Any:
-    """A parameter's text as JSON where it is JSON, else as it stands."""
-    try:
-        return json.loads(text)
-    except ValueError:
+def _value(text: str, kind: str | None) -> Any:
+    """A parameter's text: of the type `string` as it stands, else as JSON or Python where it is that."""
+    if kind == "string":
         return text
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return text
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ PIECES, PIECE = 64, 1 << 16
 
 def data(config: Config, train: Iterable[Problem], problems: Iterable[Problem]) -> dict[str, str]:
     """Digests of the training prompts and of the evaluation problems, by the key that names them."""
-    prompts = {"data.source": _short(repr([p.question for p in train]))}
-    graded = [(p.question, p.answer, p.grader, sorted(p.data)) for p in problems]
+    prompts = {"data.source": _short(repr([p.conversation for p in train]))}
+    graded = [(p.conversation, p.answer, p.grader, sorted(p.data)) for p in problems]
     return prompts | ({"eval.source": _short(repr(graded))} if config.eval else {})
 
 

@@ -5,6 +5,8 @@ import difflib
 import functools
 import inspect
 import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jinja2
 from jinja2 import meta
@@ -14,7 +16,7 @@ from transformers.utils import chat_template_utils
 from esr.config import ModelConfig
 from esr.errors import UserError
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 DATE = datetime.datetime(2024, 7, 26)
 """Today, for templates that write the date: the one that Llama's templates fall back on."""
@@ -32,12 +34,17 @@ ERRORS = (jinja2.TemplateError, ValueError, TypeError, AttributeError, KeyError,
 
 
 def render(
-    tokenizer: PreTrainedTokenizerBase, config: ModelConfig, messages: list[Message], prompt: bool = True
+    tokenizer: PreTrainedTokenizerBase,
+    config: ModelConfig,
+    messages: list[Message],
+    tools: Sequence[dict[str, Any]] = (),
+    prompt: bool = True,
 ) -> str:
     """The conversation as text, up to the beginning of the assistant's turn if `prompt`. Raises what the template raises."""
-    fixed = {"chat_template": FIXED_DATE + tokenizer.get_chat_template()} if writes_date(tokenizer) else {}
+    offered = list(tools) or None
+    fixed = {"chat_template": FIXED_DATE + tokenizer.get_chat_template(tools=offered)} if writes_date(tokenizer) else {}
     return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=prompt, **fixed, **config.chat_template_kwargs
+        messages, tools=offered, tokenize=False, add_generation_prompt=prompt, **fixed, **config.chat_template_kwargs
     )
 
 
@@ -114,17 +121,61 @@ def has_system_role(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> 
     return "esr-system-probe" in text and "esr-question-probe" in text
 
 
+def require_place(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, roles: set[str], tools: bool) -> None:
+    """Raise `UserError` if the template drops or refuses what a tool returned, or the functions that may be called."""
+    messages: list[Message] = [{"role": "user", "content": "esr-question-probe"}]
+    function = {"name": "esr_tool_probe", "description": "-", "parameters": {"type": "object", "properties": {}}}
+    offered = [{"type": "function", "function": function}]
+    call = {"type": "function", "id": "000000001", "function": {"name": "esr_tool_probe", "arguments": {}}}
+    if tools and "esr_tool_probe" not in _tried(tokenizer, config, messages, offered):
+        raise UserError(
+            f"{config.model}: its chat template has no place for functions to call; set the task's `tools` to prompt, which "
+            "describes them in words."
+        )
+    messages += [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "name": "esr_tool_probe", "tool_call_id": "000000001", "content": "esr-result-probe"},
+    ]
+    if "tool" in roles and "esr-result-probe" not in _tried(tokenizer, config, messages, offered if tools else []):
+        raise UserError(
+            f"{config.model}: its chat template has no place for what a tool returned; leave those conversations out."
+        )
+
+
+def _tried(
+    tokenizer: PreTrainedTokenizerBase, config: ModelConfig, messages: list[Message], tools: list[dict[str, Any]]
+) -> str:
+    try:
+        return render(tokenizer, config, messages, tools)
+    except ERRORS:
+        return ""
+
+
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Ids of the control tokens."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).items()
     return {i for i, token in added if token.special} | set(tokenizer.all_special_ids)
 
 
-def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """`text` that someone wrote, with a `BREAK` in each control token's text, so that it is tokenised as text."""
+Written = TypeVar("Written")
+
+
+def plain(tokenizer: PreTrainedTokenizerBase, written: Written) -> Written:
+    """What someone wrote, with a `BREAK` in each control token's text, so that it is tokenised as text.
+
+    `written` is text, or lists and objects that hold text.
+    """
     tokens = [t for t in tokenizer.convert_ids_to_tokens(sorted(control_ids(tokenizer))) if len(t) > 1]
-    pattern = "|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True))
-    return re.sub(pattern, lambda found: found[0][0] + BREAK + found[0][1:], text) if tokens else text
+    pattern = re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
+
+    def broken(value: Any) -> Any:
+        if isinstance(value, str):
+            return pattern.sub(lambda found: found[0][0] + BREAK + found[0][1:], value)
+        if isinstance(value, dict):
+            return {broken(key): broken(each) for key, each in value.items()}
+        return list(map(broken, value)) if isinstance(value, (list, tuple)) else value
+
+    return broken(written) if tokens else written  # type: ignore[no-any-return]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -14,7 +14,7 @@ from esr.sampling.sampler import Sampler
 
 def rendered(lm: LM, problems: Sequence[Problem]) -> list[list[int]]:
     """Each problem's prompt as this model expects it, in token ids."""
-    return [prompts.render(lm.tokenizer, lm.config, p.question) for p in problems]
+    return [prompts.of(lm.tokenizer, lm.config, p) for p in problems]
 
 
 def respond(

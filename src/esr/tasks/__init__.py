@@ -4,7 +4,7 @@ import difflib
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,15 +42,19 @@ def load(task: TaskConfig, purpose: Purpose, need_answer: bool) -> Loaded:
     left_out = problems.left_out if isinstance(problems, Table) else LeftOut()
     if left_out:
         say(f"{describe(task)}: {left_out.total():,} rows cannot be used and are left out ({left_out.describe()}).")
-    questions = problems.questions if isinstance(problems, Table) else [p.question for p in problems]
-    places: Sequence[int] = range(len(questions))
+    for form, count in problems.forms.most_common() if isinstance(problems, Table) else ():
+        say(f"{describe(task)}: {count:,} rows are read as {form}.")
+    asked = map(squeezed, conversations(problems))
+    places: Sequence[int] = range(len(problems))
     if purpose == "eval":
-        first = {question: i for i, question in reversed(list(enumerate(map(squeezed, questions))))}
-        places, repeated = sorted(first.values()), len(questions) - len(first)
+        first: dict[str, int] = {}
+        for i, conversation in enumerate(asked):
+            first.setdefault(conversation, i)
+        places, repeated = list(first.values()), len(problems) - len(first)
         if repeated:
-            say(f"{describe(task)}: {repeated:,} of {len(questions):,} questions occur again and are left out.")
+            say(f"{describe(task)}: {repeated:,} of {len(problems):,} questions occur again and are left out.")
     else:
-        repeated = len(questions) - len(set(map(squeezed, questions)))
+        repeated = len(problems) - len(set(asked))
     if task.limit is not None and task.limit < len(places):
         drawn = random.Random(task.seed).sample(range(len(places)), task.limit)
         places = [places[i] for i in sorted(drawn)]
@@ -58,9 +62,22 @@ def load(task: TaskConfig, purpose: Purpose, need_answer: bool) -> Loaded:
     return Loaded(problems if whole else [problems[i] for i in places], Counter(left_out), repeated)
 
 
-def squeezed(question: str) -> str:
-    """A question as it is compared with others: spaces do not count."""
-    return " ".join(question.split())
+def conversations(problems: Sequence[Problem]) -> Iterator[str]:
+    """All that each problem asks; those of a table are not built for it."""
+    if isinstance(problems, Table):
+        return (problems.conversation(i) for i in range(len(problems)))
+    return (problem.conversation for problem in problems)
+
+
+def squeezed(conversation: str) -> str:
+    """What is asked as it is compared with others: spaces do not count."""
+    return " ".join(conversation.split())
+
+
+def is_remote(task: TaskConfig) -> bool:
+    """Whether problems have to be fetched from the hub, or looked for in its cache."""
+    local = ":" in task.source or task.source in code.NAMED or files.is_file(task.source)
+    return not local
 
 
 def describe(task: TaskConfig) -> str:
@@ -77,9 +94,9 @@ def settings(task: EvalConfig) -> dict[str, Any]:
 
 
 def disjoint(train: Sequence[Problem], evaluation: Sequence[Problem]) -> tuple[list[Problem], int]:
-    """The evaluation problems whose question is no training prompt, and the number left out."""
-    seen = {squeezed(problem.question) for problem in train}
-    kept = [problem for problem in evaluation if squeezed(problem.question) not in seen]
+    """The evaluation problems that are no training prompt, and the number left out: whole conversations are compared."""
+    seen = set(map(squeezed, conversations(train)))
+    kept = [problem for problem in evaluation if squeezed(problem.conversation) not in seen]
     return kept, len(evaluation) - len(kept)
 
 

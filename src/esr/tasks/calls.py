@@ -9,7 +9,8 @@ from typing import Any
 from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.records.problem import Problem
-from esr.tasks.rows import problem_id
+from esr.tasks import forms
+from esr.tasks.rows import in_words, problem_id
 
 CATEGORIES = {
     "simple": "simple_python",
@@ -18,15 +19,9 @@ CATEGORIES = {
     "parallel_multiple": "parallel_multiple",
 }
 """Our names and the data's."""
+TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "string"}
+"""JSON Schema's name of each type of BFCL that is not called so there."""
 RULES = ("bfcl_ast", "authors_fc")
-
-PROMPT = """These functions can be called, described in JSON:
-{functions}
-
-{question}
-
-Answer only with the calls that are needed, as a list in Python's notation, every argument by name: \
-[first_function(a=1, b="text"), second_function(c=[2.5])]"""
 
 
 def problems(category: str, task: TaskConfig) -> list[Problem]:
@@ -45,18 +40,37 @@ def problems(category: str, task: TaskConfig) -> list[Problem]:
     truths = {row["id"]: row["ground_truth"] for row in _lines(folder / "possible_answer" / name)}
     made = []
     for index, row in enumerate(_lines(folder / name)):
-        asked = "\n\n".join(message["content"] for message in row["question"][0])
-        functions = json.dumps(row["function"], ensure_ascii=False)
+        functions = row["function"] if task.tools == "prompt" else [openapi(f) for f in row["function"]]
+        asked = forms.asked({"messages": row["question"][0], "tools": functions}, "messages")
+        if task.tools == "prompt":
+            asked = in_words(asked)
         data = {
             "rule": rule,
             "functions": row["function"],
             "truth": truths[row["id"]],
             "parallel": "parallel" in category,
         }
-        question = PROMPT.format(functions=functions, question=asked)
-        number = problem_id(f"bfcl-{category}", index, question)
-        made.append(Problem(id=number, question=question, answer=None, grader="tools", data=data))
+        made.append(
+            Problem(
+                id=problem_id(f"bfcl-{category}", index, asked.conversation),
+                question=asked.question,
+                context=asked.context,
+                tools=asked.tools,
+                grader="tools",
+                data=data,
+            )
+        )
     return made
+
+
+def openapi(described: Any) -> Any:
+    """A function's description with the names of JSON Schema for its types, as chat templates expect them."""
+    if isinstance(described, dict):
+        named = {k: openapi(v) for k, v in described.items()}
+        if isinstance(named.get("type"), str):
+            named["type"] = TYPES.get(named["type"], named["type"])
+        return named
+    return [openapi(each) for each in described] if isinstance(described, list) else described
 
 
 def _folder(task: TaskConfig) -> Path:

@@ -11,7 +11,11 @@ from typing import IO, Any
 
 from esr.config import TaskConfig
 from esr.errors import UserError
+from esr.tasks.forms import needed
 from esr.tasks.rows import Row, Table, batched, to_problems
+
+Wanted = tuple[str, str | None]
+"""The columns of the question and of the answer (None: it is not read)."""
 
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 PACKED = (".gz", ".zst", ".bz2")
@@ -51,12 +55,12 @@ def problems(task: TaskConfig, need_answer: bool) -> Table:
     Raises `UserError` for a file that is missing, of another format, unreadable or empty, or lacks a column.
     """
     paths = _paths(task.source)
-    wanted = [task.question, task.answer] if need_answer else [task.question]
+    wanted = task.question, task.answer if need_answer else None
     source = Path(task.source).name
     rows = (row for path in paths for row in _named(path, _rows(path, wanted), len(paths) > 1))
     name = source[: -len("".join(Path(source).suffixes[-2:]))] if Path(source).suffix in PACKED else Path(source).stem
     where = str(paths[0] if len(paths) == 1 else task.source)
-    return to_problems(rows, where, name, task.question, task.answer if need_answer else None, task.grader or "answers")
+    return to_problems(rows, where, name, task, need_answer)
 
 
 def _paths(source: str) -> list[Path]:
@@ -73,7 +77,7 @@ def _named(path: Path, rows: Iterator[Row], several: bool) -> Iterator[Row]:
     return ((f"{path.name}, {place}" if several else place, row) for place, row in rows)
 
 
-def _rows(path: Path, wanted: list[str]) -> Iterator[Row]:
+def _rows(path: Path, wanted: Wanted) -> Iterator[Row]:
     kind = kind_of(path)
     if path.is_dir():
         return _arrow_directory(path, wanted)
@@ -157,19 +161,19 @@ def _csv(path: Path, delimiter: str) -> Iterator[Row]:
             raise UserError(f"{path}, line {rows.line_num}: not readable as CSV ({error}).") from None
 
 
-def _parquet(path: Path, wanted: list[str]) -> Iterator[Row]:
+def _parquet(path: Path, wanted: Wanted) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            batches = file.iter_batches(columns=_needed(file.schema_arrow.names, wanted), batch_size=8192)
+            batches = file.iter_batches(columns=list(needed(file.schema_arrow.names, *wanted)) or None, batch_size=8192)
             yield from batched(row for batch in batches for row in batch.to_pylist())
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}).") from None
 
 
-def _arrow(path: Path, wanted: list[str]) -> Iterator[Row]:
+def _arrow(path: Path, wanted: Wanted) -> Iterator[Row]:
     import datasets
 
     try:
@@ -178,7 +182,7 @@ def _arrow(path: Path, wanted: list[str]) -> Iterator[Row]:
         raise UserError(f"{path}: not a readable Arrow file ({str(error).splitlines()[0]}).") from None
 
 
-def _arrow_directory(path: Path, wanted: list[str]) -> Iterator[Row]:
+def _arrow_directory(path: Path, wanted: Wanted) -> Iterator[Row]:
     """What `save_to_disk` of the datasets library writes."""
     import datasets
 
@@ -196,13 +200,7 @@ def _arrow_directory(path: Path, wanted: list[str]) -> Iterator[Row]:
     return from_dataset(table, wanted)
 
 
-def from_dataset(table: Any, wanted: list[str]) -> Iterator[Row]:
+def from_dataset(table: Any, wanted: Wanted) -> Iterator[Row]:
     """Rows of a `datasets.Dataset`, of which only the wanted columns are decoded."""
-    columns = _needed(table.column_names, wanted)
+    columns = list(needed(table.column_names, *wanted))
     return batched(table.select_columns(columns) if columns else table)
-
-
-def _needed(there: list[str], wanted: list[str]) -> list[str] | None:
-    """The columns to read: those wanted, or all (None) where one is missing, so that the message can name what is there."""
-    columns = list(dict.fromkeys(name if name in there else name.split(".")[0] for name in wanted))
-    return columns if set(columns) <= set(there) else None

@@ -7,8 +7,8 @@ from typing import Literal
 from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.models import hub
-from esr.tasks.files import from_dataset
-from esr.tasks.rows import Row, Table, to_problems
+from esr.tasks.files import Wanted, from_dataset
+from esr.tasks.rows import Row, Table, batched, to_problems
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,14 @@ def problems(task: TaskConfig, purpose: Literal["train", "eval"], need_answer: b
     split = task.split or (source.train if purpose == "train" else source.test)
     if split is None:
         raise UserError(f"{task.source} is a test set without training prompts; set `data.source` to another data set.")
-    wanted = [source.question, source.answer] if need_answer else [source.question]
-    table = rows(source.id, task.subset or source.subset, split, wanted)
-    where, answer = f"{source.id} (split {split})", source.answer if need_answer else None
-    return to_problems(table, where, task.source, source.question, answer, task.grader or "answers")
+    table = rows(
+        source.id, task.subset or source.subset, split, (source.question, source.answer if need_answer else None)
+    )
+    named = task.model_copy(update={"question": source.question, "answer": source.answer})
+    return to_problems(table, f"{source.id} (split {split})", task.source, named, need_answer)
 
 
-def rows(name: str, subset: str | None, split: str, wanted: list[str] | None = None) -> Iterator[Row]:
+def rows(name: str, subset: str | None, split: str, wanted: Wanted | None = None) -> Iterator[Row]:
     """The rows of a split, from the hub or, where it cannot be reached, from the local cache."""
     import datasets
 
@@ -65,4 +66,4 @@ def rows(name: str, subset: str | None, split: str, wanted: list[str] | None = N
             ) from None
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise UserError(f"Data set {name} cannot be loaded: {reason}. Check the task's `subset` and `split`.") from None
-    return from_dataset(table, wanted or [])
+    return from_dataset(table, wanted) if wanted else batched(table)

@@ -1,22 +1,32 @@
 """Rows of a table as problems: the part that files and hub data sets share."""
 
 import hashlib
-import math
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from esr.config import TaskConfig
 from esr.errors import UserError
-from esr.foreign import control_character
-from esr.records.problem import Problem
+from esr.records.problem import Message, Problem
+from esr.tasks import forms
+from esr.tasks.forms import Asked, Form, Tool, Unusable, missing
 
 Row = tuple[str, dict[str, Any] | str]  # where it stands ("line 3"), and its cells, or what is wrong with it
 
 MOST_LEFT_OUT = 0.5
 """Share of rows without a usable problem from which a data set is refused."""
-LONGEST = 1_000_000
-"""Characters of a question; no model reads more."""
+UNGRADED = "none"
+"""The grader of problems without a reference: nobody judges the responses to them."""
+IN_WORDS = """These functions can be called, described in JSON:
+{functions}
+
+{question}
+
+Answer only with the calls that are needed, as a list in Python's notation, every argument by name: \
+[first_function(a=1, b="text"), second_function(c=[2.5])]"""
+"""How functions are offered to a model whose template has no place for them."""
 
 
 class LeftOut(Counter[str]):
@@ -45,17 +55,22 @@ class LeftOut(Counter[str]):
             raise UserError(f"{where}: {self.total():,} of {total:,} rows cannot be used ({self.describe()}).")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table(Sequence[Problem]):
     """Problems that are built when they are asked for: a million rows are two lists of text until then."""
 
     source: str
     grader: str
-    places: list[int]
-    questions: list[str]
-    answers: list[str] | None
+    places: list[int] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+    answers: list[str | None] = field(default_factory=list)
+    """Empty if there are none."""
+    more: dict[int, tuple[tuple[Message, ...], tuple[Tool, ...]]] = field(default_factory=dict)
+    """Context and functions, by position, of the problems that are more than a question."""
     left_out: LeftOut = field(default_factory=LeftOut)
     """Rows that are no problems."""
+    forms: Counter[str] = field(default_factory=Counter)
+    """Rows that were recognised by their columns, by the name of the form."""
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -63,11 +78,24 @@ class Table(Sequence[Problem]):
     def __getitem__(self, i: Any) -> Any:
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(len(self)))]
-        text = self.questions[i]
+        i = range(len(self))[i]
+        context, tools = self.more.get(i, ((), ()))
         return Problem(
-            id=problem_id(self.source, self.places[i], text), question=text,
-            answer=self.answers[i] if self.answers is not None else None, grader=self.grader,
+            id=problem_id(self.source, self.places[i], self.conversation(i)), question=self.questions[i], context=context, tools=tools,
+            answer=self.answers[i] if self.answers else None, grader=self.grader,
         )  # fmt: skip
+
+    def conversation(self, i: int) -> str:
+        """See `Problem.conversation`."""
+        return Asked(self.questions[i], *self.more[i]).conversation if i in self.more else self.questions[i]
+
+    def add(self, index: int, asked: Asked, reference: str | None) -> None:
+        """Add what row `index` asks."""
+        if asked.context or asked.tools:
+            self.more[len(self.questions)] = asked.context, asked.tools
+        self.places.append(index)
+        self.questions.append(asked.question)
+        self.answers.append(reference)
 
 
 def problem_id(source: str, index: int, question: str) -> str:
@@ -75,98 +103,105 @@ def problem_id(source: str, index: int, question: str) -> str:
     return f"{source}-{index:05d}-{hashlib.sha256(question.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-def to_problems(
-    rows: Iterable[Row], where: str, source: str, question: str, answer: str | None, grader: str = "answers"
-) -> Table:
-    """A problem for each usable row, from the columns `question` and `answer` (None: not read; `a.b` is b inside a).
+def to_problems(rows: Iterable[Row], where: str, source: str, task: TaskConfig, need_answer: bool) -> Table:
+    """A problem for each usable row, from the columns that the task names or, without them, by the form that is recognised.
 
-    Of a worked solution that ends in "#### 42", as in GSM8K, the reference is what follows the mark. Raises `UserError`
-    for no rows, for a column that no row has, and where half of the rows or more cannot be used.
+    Without a grader's name and any reference, the problems are `UNGRADED`. Raises `UserError` for no rows, for a column that
+    no row has, and where half of the rows or more cannot be used.
     """
-    table = Table(source, grader, [], [], None if answer is None else [])
-    index, there = -1, Counter[str]()
+    table, reader = Table(source, task.grader or "answers"), _Reader(task, need_answer and task.grader != UNGRADED)
+    index, bare = -1, dict[int, str]()
     for index, (place, row) in enumerate(rows):
         try:
-            if isinstance(row, str):
-                raise Unusable(row)
-            if index < 100:
-                there.update(map(str, row))
-            text = _question(_cell(row, question), question)
-            reference = None if answer is None else _answer(_cell(row, answer), answer)
+            asked, reference = reader.read(row, index)
         except Unusable as trouble:
             table.left_out.add(str(trouble), place)
             continue
-        table.places.append(index)
-        table.questions.append(text)
-        if table.answers is not None and reference is not None:
-            table.answers.append(reference)
+        if reader.answers and reference is None:
+            bare[len(table)] = place
+        table.add(index, asked, reference)
     if index < 0:
         raise UserError(f"{where} has no rows; give a data set with at least one problem.")
-    for column, key in ((question, "question"), (answer, "answer")):
-        if column and table.left_out[_missing(column)] >= MOST_LEFT_OUT * (index + 1):
-            first, names = table.left_out.first[_missing(column)], ", ".join(map(repr, list(there)[:30])) or "none"
+    table.forms = reader.forms
+    if bare:
+        table = _without(table, bare, task)
+    if not reader.answers:
+        table.answers = []
+    for column, key in ((task.question, "question"), (task.answer, "answer")):
+        if table.left_out[missing(column)] >= MOST_LEFT_OUT * (index + 1):
+            first, names = (
+                table.left_out.first[missing(column)],
+                ", ".join(map(repr, list(reader.there)[:30])) or "none",
+            )
             raise UserError(
-                f"{where}, {first}: {_missing(column)}; set the task's `{key}` to one of the columns there ({names})."
+                f"{where}, {first}: {missing(column)}; set the task's `{key}` to one of the columns there ({names})."
             )
     table.left_out.refuse_most(where, index + 1)
     return table
 
 
-class Unusable(Exception):
-    """Why a row is no problem."""
+class _Reader:
+    """Reads rows of one task, and remembers which columns and forms it met."""
+
+    def __init__(self, task: TaskConfig, answers: bool):
+        self.task, self.answers = task, answers
+        self.there: Counter[str] = Counter()
+        self.forms: Counter[str] = Counter()
+
+    def read(self, row: dict[str, Any] | str, index: int) -> tuple[Asked, str | None]:
+        """What a row asks, and its reference; None if it has none. Raises `Unusable`."""
+        if isinstance(row, str):
+            raise Unusable(row)
+        if index < 100:
+            self.there.update(map(str, row))
+        form = self._form(row)
+        asked = form.read(row) if form else forms.asked(row, self.task.question)
+        if form:
+            self.forms[form.name] += 1
+        reference = self._reference(row, asked, form) if self.answers else None
+        if asked.tools and self.task.tools == "prompt":
+            asked = in_words(asked)
+        return asked, reference
+
+    def _form(self, row: dict[str, Any]) -> Form | None:
+        known = self.task.question != forms.PLAIN or forms.PLAIN in row
+        return None if known else forms.recognise(tuple(row))
+
+    def _reference(self, row: dict[str, Any], asked: Asked, form: Form | None) -> str | None:
+        """From the answer's column; else from the row's form, where that is an answer or the task names who judges."""
+        try:
+            return forms.answer(forms.cell(row, self.task.answer), self.task.answer)
+        except Unusable as trouble:
+            if str(trouble) != missing(self.task.answer):
+                raise
+        usable = asked.reference is not None and (self.task.grader or (form and form.answers))
+        return forms.answer(asked.reference, "reference") if usable else None
 
 
-def _missing(column: str) -> str:
-    return f"no column {column!r}"
+def _without(table: Table, bare: dict[int, str], task: TaskConfig) -> Table:
+    """The table, once it is known which problems have no reference (`bare`: their position, and where they stand).
+
+    If none has one and the task names neither a column nor a grader that needs it, all stay; else those are left out.
+    """
+    if (task.grader or "").startswith("python:"):
+        return table
+    if len(bare) == len(table) and task.answer == "answer" and task.grader is None:
+        table.grader, table.answers = UNGRADED, []
+        return table
+    kept = Table(table.source, table.grader, left_out=table.left_out, forms=table.forms)
+    for i in range(len(table)):
+        if i in bare:
+            kept.left_out.add(missing(task.answer), bare[i])
+        else:
+            kept.add(table.places[i], Asked(table.questions[i], *table.more.get(i, ((), ()))), table.answers[i])
+    return kept
 
 
-def _cell(row: dict[str, Any], column: str) -> Any:
-    value: Any = row
-    for part in [column] if column in row else column.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise Unusable(_missing(column))
-        value = value[part]
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise Unusable(f"{column!r} is empty")
-    return value
-
-
-def _question(value: Any, column: str) -> str:
-    if not isinstance(value, str):
-        raise Unusable(f"{column!r} is {_kind(value)}, but a question must be text")
-    if len(value) > LONGEST:
-        raise Unusable(f"{column!r} has more than {LONGEST:,} characters")
-    return _text(value, column)
-
-
-def _answer(value: Any, column: str) -> str:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise Unusable(f"{column!r} is {_kind(value)}, but an answer must be text or a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Unusable(f"{column!r} is no number (NaN or infinite)")
-    text = _text(str(value), column).rpartition("####")[2].strip()
-    if not text:
-        raise Unusable(f"{column!r} has nothing after ####")
-    return text
-
-
-def _text(value: str, column: str) -> str:
-    if trouble := control_character(value):
-        raise Unusable(f"{column!r} holds {trouble}")
-    return value
-
-
-def _kind(value: Any) -> str:
-    kinds: dict[type, str] = {
-        list: "a list",
-        dict: "an object",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    return kinds.get(type(value), f"a {type(value).__name__}")
+def in_words(asked: Asked) -> Asked:
+    """The functions described in the question's text, for any template."""
+    functions = json.dumps([tool["function"] for tool in asked.tools], ensure_ascii=False)
+    question = IN_WORDS.format(functions=functions, question=asked.question)
+    return Asked(question, asked.context, (), asked.reference)
 
 
 def batched(columns: Iterable[dict[str, Any]], start: int = 1) -> Iterator[Row]:

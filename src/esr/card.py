@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 from esr import __version__
 from esr.config import Config
 from esr.records.base import as_text
+from esr.records.closeness import MEASURES
 from esr.records.evaluation import Evaluation, by_progress
 from esr.records.steps import step_of
 
@@ -30,7 +31,8 @@ def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool
             title=title,
             n=config.rollout.max_new_tokens,
             recipe=recipe(config),
-            measured=list(map(measured, by_task)),
+            measured=[measured(e) for e in by_task if not e.closeness],
+            closeness=[row for e in by_task if e.closeness for row in closeness(e)],
             divergence=config.loss.divergence.replace("_kl", " KL").replace("jsd", "Jensen-Shannon divergence"),
         )
     )
@@ -80,6 +82,12 @@ def recipe(config: Config) -> list[tuple[str, Any]]:
         ("seed", config.run.seed),
         ("system prompt", json.dumps(config.student.system_prompt)),
     ]
+
+
+def closeness(e: Evaluation) -> list[tuple[str, ...]]:
+    """Rows of the table of a task without references."""
+    named = [(MEASURES[name], value) for name, value in e.closeness.items()]
+    return [(e.label, e.task, words, value.text(form)) for (words, form), value in named]
 
 
 def measured(e: Evaluation) -> tuple[str, ...]:

@@ -3,15 +3,18 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from esr import budget, grading, intervals, probe, prompts, tasks
+from esr.closeness import Reference
 from esr.config import Config, EvalConfig
-from esr.console import Advance, progress
+from esr.console import Advance, progress, say
 from esr.errors import UserError
 from esr.footprint import held
 from esr.grading.find import repetitive
+from esr.method.tensors import Rollout
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model
@@ -19,14 +22,17 @@ from esr.models.machine import machine
 from esr.pair import open_pair
 from esr.problems import Chosen, apart, training
 from esr.records.base import Estimate
-from esr.records.evaluation import Difference, Evaluated, Evaluation, Grade, Sample, grades
+from esr.records.closeness import by_problem
+from esr.records.evaluation import UNGRADED, Difference, Evaluated, Evaluation, Grade, Sample, grades
 from esr.records.problem import Problem
+from esr.runs.comparing import closer
 from esr.runs.files import check_room
 from esr.runs.parts import Parts, discard
 from esr.runs.rundir import RunDir
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
+from esr.tasks.rows import UNGRADED as UNGRADED_TASK
 
 
 def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluation:
@@ -43,6 +49,7 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
     pair = open_pair(asked)
     chosen = apart(asked.eval, training(asked, pair).problems)
     device = resolve_device(asked.run.device)
+    needs_teacher = who.step is not None and ungraded(chosen.problems)
     with run.locked():
         run.open_or_create(own, machine(device))
         check_room(run.path)
@@ -52,16 +59,32 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
             lm = load_model(asked.student, device, pair.stops[0])
         else:
             lm = load_trained(asked, run.find_checkpoint(who.step), device, pair.stops[0])
-        probe.check(lm)
-        return keep(run, asked, who, lm, chosen, lm.terminators)
+        teacher = load_model(asked.teacher, device, pair.stops[1]) if needs_teacher else None
+        for loaded in (lm, teacher):
+            if loaded is not None:
+                probe.check(loaded)
+        against = Reference(teacher, pair.events(asked.loss.merge_terminators).to(device)) if teacher else None
+        return keep(run, asked, who, lm, chosen, lm.terminators, against)
+
+
+def ungraded(problems: Sequence[Problem]) -> bool:
+    """Whether a task has no references: its responses are measured against the teacher."""
+    return bool(problems) and problems[0].grader == UNGRADED_TASK
 
 
 def keep(
-    run: RunDir, config: Config, who: Evaluated, lm: LM, chosen: Chosen, terminators: tuple[int, ...]
+    run: RunDir,
+    config: Config,
+    who: Evaluated,
+    lm: LM,
+    chosen: Chosen,
+    terminators: tuple[int, ...],
+    against: Reference | None = None,
 ) -> Evaluation:
     """The evaluation of `who`, who is `lm`, that a run keeps; made now if it has none.
 
-    One that was interrupted goes on after its finished batches.
+    One that was interrupted goes on after its finished batches. Responses without a reference are measured against a
+    teacher (`against`), and on the responses of the untrained student if the run has them.
     """
     found = run.evaluation(who.name)
     if found is not None:
@@ -71,11 +94,24 @@ def keep(
     asked = {"problems": [p.id for p in chosen.problems], "settings": settings, "seed": config.run.seed}
     about = {**asked, "model": lm.config.model_dump(), "terminators": terminators}
     done = Parts(run, store, about)
-    evaluation, responses = evaluate(lm, chosen.problems, config.eval, terminators, config.run.seed, who, done)
+    if against is not None:
+        against = replace(against, common=common(run, who))
+    evaluation, responses = evaluate(lm, chosen.problems, config.eval, terminators, config.run.seed, who, done, against)
     evaluation = evaluation.model_copy(update={"left_out": dict(chosen.left_out)})
     run.save_evaluation(evaluation, responses)
     discard(run, store)
     return evaluation
+
+
+def common(run: RunDir, who: Evaluated) -> dict[tuple[str, int], list[int]] | None:
+    """The untrained student's responses that a run has to a task without references; None where it is `who`."""
+    if who.step == 0:
+        return None
+    base = Evaluated(who="student", step=0, variant=who.variant).name
+    if run.evaluation(base) is None:
+        say("The untrained student was not evaluated, so there are no common responses; `--who base` does it.")
+        return {}
+    return {(s.problem, s.sample): s.token_ids for s in run.responses(base) if s.token_ids}
 
 
 def evaluate(
@@ -86,13 +122,14 @@ def evaluate(
     seed: int,
     who: Evaluated,
     done: Parts | None = None,
+    against: Reference | None = None,
 ) -> tuple[Evaluation, list[Sample]]:
     """Evaluate one model. Equal problems and seed give paired responses for every model: the same random numbers.
 
     Problems that are among the parts `done` are taken from there, and others put there.
     """
     start = time.perf_counter()
-    samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done)
+    samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done, against)
     record = {**tasks.settings(settings), "seed_sampling": seed}
     seconds = time.perf_counter() - start
     return summarise(samples, who, lm.config.model, tasks.describe(settings), record, seconds), samples
@@ -106,8 +143,9 @@ def graded_responses(
     seed: int,
     title: str,
     done: Parts | None = None,
+    against: Reference | None = None,
 ) -> list[Sample]:
-    """k graded responses to each problem, in the order of the problems."""
+    """k responses to each problem, in the order of the problems: graded, or measured `against` a teacher."""
     sampler = Sampler(settings.max_new_tokens, terminators, settings.temperature, settings.top_p)
     rows = rendered(lm, problems)
     window = lm.causal_lm.config
@@ -122,22 +160,10 @@ def graded_responses(
             noise = Noise.of(seed, [problems[i].id for i in batch], settings.samples)
             counter = _Counter(advance, settings.max_new_tokens)
             rollout = respond(lm, [rows[i] for i in batch], sampler, noise, counter)
-            texts = prompts.decode(lm.tokenizer, rollout.token_lists())
             owners = [i for i in batch for _ in range(settings.samples)]
-            judged = grading.grade([problems[i] for i in owners], texts)
-            written = zip(owners, texts, rollout.lengths.tolist(), rollout.finished.tolist(), judged, strict=True)
-            for number, (i, text, tokens, finished, grade) in enumerate(written):
-                graded.setdefault(i, []).append(
-                    Sample(
-                        problem=problems[i].id,
-                        sample=number % settings.samples,
-                        text=text,
-                        tokens=tokens,
-                        finished=finished,
-                        repetitive=repetitive(text),
-                        grade=grade,
-                    )
-                )
+            judged = samples_of(lm, [problems[i] for i in owners], rollout, settings.samples, against)
+            for i, made in zip(owners, judged, strict=True):
+                graded.setdefault(i, []).append(made)
             if done is not None:
                 for i in batch:
                     done.put(problems[i].id, [s.model_dump() for s in graded[i]])
@@ -149,6 +175,35 @@ def problems_together(lm: LM, settings: EvalConfig, prompt: int) -> int:
     """Problems that fit into the memory that is free now, after prompts of at most `prompt` tokens."""
     free = int(budget.available(lm.device) * budget.SHARE)
     return budget.together(held(lm, lm.device), free, prompt + settings.max_new_tokens, settings.samples)
+
+
+def samples_of(
+    lm: LM, problems: Sequence[Problem], rollout: Rollout, k: int, against: Reference | None
+) -> list[Sample]:
+    """Responses as records: row i of the rollout answers `problems[i]`, and k rows each the same problem."""
+    texts, rows = prompts.decode(lm.tokenizer, rollout.token_lists()), rollout.token_lists()
+    keys = [(p.id, number % k) for number, p in enumerate(problems)]
+    if ungraded(problems):
+        judged = [UNGRADED] * len(rows)
+        measured = against.measure(lm, problems, keys, rollout) if against else [{}] * len(rows)
+    else:
+        judged, measured = grading.grade(problems, texts), [{}] * len(rows)
+    kept = against is not None and against.common is None
+    written = zip(keys, texts, rows, rollout.finished.tolist(), judged, measured, strict=True)
+    return [
+        Sample(
+            problem=problem,
+            sample=number,
+            text=text,
+            tokens=len(row),
+            finished=finished,
+            repetitive=repetitive(text),
+            grade=grade,
+            closeness=values,
+            token_ids=row if kept else None,
+        )
+        for (problem, number), text, row, finished, grade, values in written
+    ]
 
 
 class _Counter:
@@ -171,10 +226,10 @@ def summarise(
     Those without a verdict are counted by reason and left out of the accuracies. As a response that keeps its checker from a
     verdict could raise them so, the accuracy with each of those wrong stands beside.
     """
-    by_problem: dict[str, list[Sample]] = defaultdict(list)
+    by_id: dict[str, list[Sample]] = defaultdict(list)
     for s in samples:
-        by_problem[s.problem].append(s)
-    groups = list(by_problem.values())
+        by_id[s.problem].append(s)
+    groups = list(by_id.values())
 
     def rate(pick: Callable[[Sample], float | None]) -> Estimate | None:
         """Over the responses for which `pick` is known; None if it is for none."""
@@ -182,8 +237,9 @@ def summarise(
         return intervals.accuracy(values) if any(values) else None
 
     judged = [[s.grade for s in group] for group in groups if any(s.grade.last is not None for s in group)]
-    failures = Counter(_reason(s.grade) for s in samples if s.grade.last is None)
+    failures = Counter(_reason(s.grade) for s in samples if s.grade.last is None and s.grade != UNGRADED)
     lengths = np.array([s.tokens for s in samples])
+    unjudged = by_problem(s for s in samples if s.grade == UNGRADED)
     return Evaluation(
         who=who.who,
         step=who.step,
@@ -209,6 +265,7 @@ def summarise(
         grader_failures=failures.total(),
         failures=dict(failures.most_common()),
         avg_at_least=rate(lambda s: s.grade.points) if failures and judged else None,
+        closeness={name: intervals.mean(list(values.values())) for name, values in unjudged.items()},
         seconds=round(seconds, 2),
     )
 
@@ -222,4 +279,4 @@ def difference(samples: Sequence[Sample], reference: Sequence[Sample], name: str
     """avg@k minus the reference's avg@k, paired by problem."""
     ours, theirs = grades(samples), grades(reference)
     change = intervals.paired_difference(ours, theirs) if ours.keys() & theirs.keys() else None
-    return Difference(name=name, reference=reference_name, avg=change)
+    return Difference(name=name, reference=reference_name, avg=change, closeness=closer(samples, reference))

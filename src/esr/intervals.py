@@ -64,6 +64,12 @@ def paired_difference(a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence
     return Estimate(value=value, low=max(value - half, -1.0), high=min(value + half, 1.0), n=n)
 
 
+def paired_change(a: Mapping[str, float], b: Mapping[str, float]) -> Estimate | None:
+    """The mean of `a` minus that of `b`, in any unit, over the ids that both have, with a t interval; None if none is common."""
+    gaps = [a[key] - b[key] for key in a if key in b]
+    return mean(gaps) if gaps else None
+
+
 def pooled(seeds: Sequence[Mapping[str, float]]) -> Estimate:
     """The mean over problems and training seeds of one number for each, with an interval for both kinds of chance.
 

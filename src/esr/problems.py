@@ -14,7 +14,7 @@ from esr.errors import UserError
 from esr.grading.check import check
 from esr.pair import Pair
 from esr.records.problem import Problem
-from esr.tasks.rows import MOST_LEFT_OUT
+from esr.tasks.rows import MOST_LEFT_OUT, UNGRADED
 
 IN_TRAINING = "the question is a training prompt"
 
@@ -66,6 +66,12 @@ def apart(task: TaskConfig, trained: Sequence[Problem], need_answer: bool = True
             "Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split."
         )
     left_out = loaded.left_out + Counter({IN_TRAINING: shared} if shared else {})
+    if problems[0].grader == UNGRADED:
+        if need_answer:
+            say(
+                f"{tasks.describe(task)} has no references: responses are measured by their divergence from the teacher."
+            )
+        return Chosen(problems, left_out)
     return _gradable(task, problems, left_out) if need_answer else Chosen(problems, left_out)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from esr import budget, evaluate, interrupts, probe, prompts
 from esr.budget import Budget
+from esr.closeness import Reference
 from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
@@ -227,9 +228,11 @@ def evaluate_now(plan: Prepared, run: RunDir, distiller: Distiller, number: int,
     if config.eval.teacher:
         who.append((Evaluated(who="teacher"), distiller.teacher))
     for evaluated, lm in who:
+        measured = lm is distiller.student and evaluate.ungraded(plan.measured.problems)
+        against = Reference(distiller.teacher, distiller.events) if measured else None
         try:
             with signals.at_once():
-                evaluate.keep(run, config, evaluated, lm, plan.measured, lm.terminators)
+                evaluate.keep(run, config, evaluated, lm, plan.measured, lm.terminators, against)
         except KeyboardInterrupt:
             raise RunStopped(
                 f"Stopped while evaluating {evaluated.label}; training up to there and finished batches are kept in {run.path}. "

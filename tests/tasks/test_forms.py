@@ -47,7 +47,7 @@ def read(folder: Path, *rows: Any, purpose: str = "train", **keys: Any) -> tuple
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with console.capture() as said:
         loaded = load(TaskConfig(source=str(file), **keys), purpose, need_answer=purpose == "eval")  # type: ignore[arg-type]
-        return list(loaded.problems), " ".join(said.get().split())
+    return list(loaded.problems), " ".join(said.get().split())
 
 
 FORMS: list[tuple[str, dict[str, Any], str, tuple[Message, ...], str | None]] = [
@@ -92,7 +92,8 @@ def test_rows_without_any_reference_are_ungraded_but_a_named_column_must_be_ther
         read(tmp_path, *rows, purpose="eval", answer="gold")
     with pytest.raises(UserError, match="no column 'answer'"):
         read(tmp_path, *rows, purpose="eval", grader="text")
-    mixed, said = read(tmp_path, {"question": "a", "answer": 1}, *[{"question": "b", "answer": 2}] * 2, rows[0], purpose="eval")  # fmt: skip
+    answered = [{"question": str(i), "answer": i} for i in (1, 2)]
+    mixed, said = read(tmp_path, *answered, rows[0], purpose="eval")
     assert [p.answer for p in mixed] == ["1", "2"]
     assert "no column 'answer'" in said
     own, _ = read(tmp_path, *rows, purpose="eval", grader="python:g.py:f")
@@ -124,7 +125,8 @@ def test_glaive_is_cut_before_the_first_call(tmp_path: Path) -> None:
 
 def test_calls_and_results_of_earlier_turns_are_kept(tmp_path: Path) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
-    turns = [TURNS[0], {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "4"}, TURNS[2]]  # fmt: skip
+    calling = {"role": "assistant", "content": None, "tool_calls": [call]}
+    turns = [TURNS[0], calling, {"role": "tool", "content": "4"}, TURNS[2]]
     (problem,), _ = read(tmp_path, {"messages": turns})
     _, made, result = problem.context
     assert made.tool_calls[0]["function"]["arguments"] == {"a": 2}
@@ -189,4 +191,4 @@ def test_a_file_of_a_form_is_read_by_its_columns_alone(tmp_path: Path) -> None:
     table = pyarrow.Table.from_pylist(rows)
     assert list(tasks.forms.needed(table.column_names, "question", None)) == ["problem", "solution"]
     assert list(tasks.forms.needed(["question", "answer", "x"], "question", "answer")) == ["question", "answer"]
-    assert list(tasks.forms.needed(["a", "b"], "question", None)) == []
+    assert list(tasks.forms.needed(["a", "b"], "question", None)) == ["a", "b"]  # none fits: all are named

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from esr import prompts
 from esr.analysis.subject import Subject
+from esr.closeness import hidden
 from esr.method.divergence import forward_kl
 from esr.method.events import EventSpace
 from esr.method.events.positions import Positions
@@ -20,7 +20,7 @@ from esr.records.problem import Problem
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
-from esr.scoring import CHUNK_ELEMENTS, at, compare, head, hidden_states
+from esr.scoring import CHUNK_ELEMENTS, at, compare, head
 
 BATCH = 16
 """Responses sampled and scored together."""
@@ -59,12 +59,6 @@ def batches(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int, si
     for first in range(0, len(problems), size):
         batch = problems[first : first + size]
         yield batch, one_each(lm, batch, sampler, seed)
-
-
-def hidden(lm: LM, problems: Sequence[Problem], rollout: Rollout) -> Tensor:
-    """(M, D) hidden states of `lm`, in evaluation mode, at the M real positions of responses after its own prompts."""
-    lm.module.eval()
-    return hidden_states(lm, prompts.pad(rendered(lm, problems)).to(lm.device), rollout)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from esr.records.settings import Settings
 from esr.runs.places import pair_directory, untrained_directory
 from esr.runs.rundir import RunDir, open_run
 from esr.runs.trust import from_file, require_trust
+from esr.tasks.rows import UNGRADED
 
 if TYPE_CHECKING:
     from esr.analysis.models import Models
@@ -120,6 +121,8 @@ class Subject:
         from esr.problems import apart, training
 
         chosen = apart(settings, training(self.config, self.pair).problems)
+        if chosen.problems[0].grader == UNGRADED:
+            raise UserError(f"{self.target}: this analysis grades responses, but {settings.source} has no references.")
         return chosen.problems[:count], tasks.describe(settings), settings
 
     def apart(self, count: int) -> tuple[list[Problem], bool]:

@@ -9,6 +9,7 @@ from rich.table import Table
 from esr.cli import show
 from esr.console import say
 from esr.records.base import as_text
+from esr.records.closeness import MEASURES
 from esr.records.comparison import Comparison
 from esr.runs.comparing import compare as compare_runs
 from esr.runs.rundir import open_run
@@ -34,6 +35,22 @@ def compare(
         show.emit(found.model_dump())
     else:
         comparison_table(found)
+        if found.runs[0].closeness:
+            closeness_table(found)
+
+
+def closeness_table(found: Comparison) -> None:
+    """One row a measure of a task without references, one column a run; differences from the first run behind."""
+    table = Table(title="Measures, means over prompts [95% interval]; then the paired difference", title_justify="left")
+    for name in ("measure", *(row.run for row in found.runs)):
+        table.add_column(name, overflow="fold")
+    for measure, (words, form) in MEASURES.items():
+        cells = []
+        for row in found.runs:
+            change = as_text(row.closer[measure], form, sign=True) if measure in row.closer else ""
+            cells.append(f"{as_text(row.closeness.get(measure), form)}\n{change}".strip())
+        table.add_row(words, *cells)
+    show.out.print(table)
 
 
 def write(found: Comparison, runs: list[Path], page: Path) -> None:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from esr.console import Terminal, duration
 from esr.records.base import as_text
+from esr.records.closeness import MEASURES
 from esr.records.evaluation import Difference, Evaluation, by_progress, grouped
 from esr.runs.files import dumps
 from esr.runs.rundir import RunDir
@@ -66,24 +67,10 @@ def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
 
 def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -> None:
     """One column for each model: accuracy by last, first and any answer, with intervals, and how responses end."""
-    first, by_name = evaluations[0], {d.name: d.avg for d in changes}
-    k = first.samples
-    rows: list[tuple[str, Callable[[Evaluation], str]]] = [
-        (f"accuracy (avg@{k})", lambda e: as_text(e.avg)),
-        ("with ungraded ones wrong", lambda e: as_text(e.avg_at_least)),
-        ("change, paired", lambda e: as_text(by_name.get(e.name), sign=True)),
-        (f"pass@{k}", lambda e: as_text(e.pass_at_k)),
-        (f"maj@{k}", lambda e: as_text(e.maj)),
-        ("by the first answer", lambda e: as_text(e.avg_first)),
-        ("by any answer", lambda e: as_text(e.avg_any)),
-        ("finished", lambda e: as_text(e.finish_rate)),
-        ("accuracy if finished", lambda e: as_text(e.avg_given_finish)),
-        ("repetitive", lambda e: as_text(e.repetition_rate)),
-        ("right strategy", lambda e: as_text(e.strategy_rate)),
-        ("tokens, p10 / p50 / p90", lambda e: " / ".join(f"{e.tokens[q]:.0f}" for q in ("p10", "p50", "p90"))),
-    ]
+    first = evaluations[0]
+    rows = graded_rows(first.samples, changes) if not first.closeness else closeness_rows(first, changes)
     table = Table(
-        title=f"{first.task}: {first.problems} problems x {k} responses; percent [95% interval by problem]",
+        title=f"{first.task}: {first.problems} problems x {first.samples} responses; percent [95% interval by problem]",
         title_justify="left",
     )
     table.add_column("")
@@ -99,3 +86,39 @@ def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -
         why = f" ({', '.join(f'{reason}: {count}' for reason, count in reasons.most_common(3))})" if reasons else ""
         text = f"The grader failed on {failures} responses{why}; they are left out, not counted as wrong."
         out.print(text, markup=False, soft_wrap=True)
+
+
+Row = tuple[str, Callable[[Evaluation], str]]
+
+
+def closeness_rows(first: Evaluation, changes: list[Difference]) -> list[Row]:
+    """Of a task without references: each measure, and its paired change."""
+    by_name = {d.name: d.closeness for d in changes}
+    rows: list[Row] = []
+    for measure, (words, form) in MEASURES.items():
+        if measure in first.closeness:
+            unit = " (nats)" if form == "nats" else ""
+            rows.append((words + unit, lambda e, m=measure, f=form: as_text(e.closeness.get(m), f)))  # type: ignore[misc]
+            rows.append(
+                ("  change, paired", lambda e, m=measure, f=form: as_text(by_name.get(e.name, {}).get(m), f, sign=True))  # type: ignore[misc]
+            )
+    return rows
+
+
+def graded_rows(k: int, changes: list[Difference]) -> list[Row]:
+    """Of a task with a grader."""
+    by_name = {d.name: d.avg for d in changes}
+    return [
+        (f"accuracy (avg@{k})", lambda e: as_text(e.avg)),
+        ("with ungraded ones wrong", lambda e: as_text(e.avg_at_least)),
+        ("change, paired", lambda e: as_text(by_name.get(e.name), sign=True)),
+        (f"pass@{k}", lambda e: as_text(e.pass_at_k)),
+        (f"maj@{k}", lambda e: as_text(e.maj)),
+        ("by the first answer", lambda e: as_text(e.avg_first)),
+        ("by any answer", lambda e: as_text(e.avg_any)),
+        ("finished", lambda e: as_text(e.finish_rate)),
+        ("accuracy if finished", lambda e: as_text(e.avg_given_finish)),
+        ("repetitive", lambda e: as_text(e.repetition_rate)),
+        ("right strategy", lambda e: as_text(e.strategy_rate)),
+        ("tokens, p10 / p50 / p90", lambda e: " / ".join(f"{e.tokens[q]:.0f}" for q in ("p10", "p50", "p90"))),
+    ]

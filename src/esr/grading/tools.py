@@ -74,8 +74,9 @@ def calls(text: str, functions: Sequence[Function] = ()) -> list[Call]:
 def _xml(body: str, functions: Sequence[Function]) -> list[Call]:
     found = []
     for name, inner in _FUNCTION.findall(body):
-        described = next((f["parameters"]["properties"] for f in functions if f["name"] == name), {})
-        found.append((name, {k: _value(v, described.get(k, {}).get("type")) for k, v in _PARAMETER.findall(inner)}))
+        properties = [f["parameters"]["properties"] for f in functions if f["name"] == name]
+        kinds = {k: described.get("type") for each in properties[:1] for k, described in each.items()}
+        found.append((name, {k: _value(v, kinds.get(k)) for k, v in _PARAMETER.findall(inner)}))
     return found
 
 

@@ -14,6 +14,10 @@ class ComparedRun(Record):
     avg: Estimate | None
     difference: Estimate | None
     """avg@k minus the first run's, paired by problem; None for the first run itself."""
+    closeness: dict[str, Estimate] = {}
+    """Of a task without references: each of `records.closeness.MEASURES`."""
+    closer: dict[str, Estimate] = {}
+    """Each of them minus the first run's, paired by problem."""
     common: int
     """Problems that both graded."""
     left_out: int

@@ -37,6 +37,10 @@ class Grade(Record):
         return float(bool(self.last)) if self.score is None else self.score
 
 
+UNGRADED = Grade(first=None, last=None, any=None, note="no reference")
+"""Of a response to a problem without a reference."""
+
+
 class Sample(Record):
     """One graded response."""
 
@@ -48,6 +52,10 @@ class Sample(Record):
     """Ended with a terminator, not by the length cap."""
     repetitive: bool
     grade: Grade
+    closeness: dict[str, float] = {}
+    """Of a response that nobody grades: divergence and agreement (`records.closeness.MEASURES`)."""
+    token_ids: list[int] | None = None
+    """Kept of the untrained student's responses that nobody grades: later steps are measured on them too."""
 
 
 class Evaluated(Record):
@@ -116,6 +124,8 @@ class Evaluation(Evaluated):
     """The same, by reason."""
     avg_at_least: Estimate | None = None
     """avg@k with each of them taken for wrong; None without one."""
+    closeness: dict[str, Estimate] = {}
+    """Of a task without references: the mean of each of `records.closeness.MEASURES`."""
     left_out: dict[str, int] = {}
     """Rows of the task that are no problems here, by reason."""
     seconds: float
@@ -177,3 +187,5 @@ class Difference(Record):
     reference: str
     avg: Estimate | None
     """None without a problem that both graded."""
+    closeness: dict[str, Estimate] = {}
+    """Of a task without references: the paired change of each of `records.closeness.MEASURES`."""

@@ -10,6 +10,7 @@ from esr.records.base import Estimate
 from esr.records.evaluation import comparable, grades
 from esr.records.study import Arm, Study
 from esr.report.sources import Data, Found, Run
+from esr.runs.comparing import closer
 
 LENGTH = "rollout.max_new_tokens"
 BY = "loss.selection.by"
@@ -138,6 +139,17 @@ def compared(run: Run, found: Found | None, other: Run, reference: Found | None)
 def gained(run: Run) -> Paired | None:
     """After minus before."""
     return compared(run, run.evaluation("after"), run, run.evaluation("before"))
+
+
+def moved(run: Run) -> dict[str, Paired]:
+    """After minus before of each measure of a task without references."""
+    found = [run.evaluation(model) for model in ("after", "before")]
+    if not all(f is not None and f.record.closeness for f in found):
+        return {}
+    names = [f.record.name for f in found if f]
+    files = " | ".join(f"{run.label}/evals/{name}.jsonl" for name in names)
+    change = closer(*map(run.responses, names))
+    return {name: Paired(value, f"paired_change {name} | {files}") for name, value in change.items()}
 
 
 def rivals(data: Data) -> tuple[Run, Run, Paired] | None:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from esr import intervals
 from esr.configfile import flatten
 from esr.errors import UserError
+from esr.records.base import Estimate
+from esr.records.closeness import by_problem
 from esr.records.comparison import ComparedRun, Comparison
-from esr.records.evaluation import Evaluation, comparable, grades
+from esr.records.evaluation import UNGRADED, Evaluation, Sample, comparable, grades
 from esr.runs.rundir import RunDir
 
 PLACES = ("run.dir", "run.device", "run.trackers", "run.threads")
@@ -25,7 +27,7 @@ def compare(runs: Sequence[RunDir]) -> Comparison:
     first = found[0]
     for run, evaluation in zip(runs, found, strict=True):
         _require_comparable(runs[0], first, run, evaluation)
-    reference = grades(runs[0].responses(first.name))
+    reference = runs[0].responses(first.name)
     rows = [_row(runs[0], first, reference, run, e) for run, e in zip(runs, found, strict=True)]
     return Comparison(task=first.task, samples=first.samples, runs=rows)
 
@@ -51,10 +53,11 @@ def _require_comparable(a: RunDir, first: Evaluation, b: RunDir, other: Evaluati
 
 
 def _row(
-    reference: RunDir, first: Evaluation, graded: dict[str, list[float]], run: RunDir, evaluation: Evaluation
+    reference: RunDir, first: Evaluation, theirs: list[Sample], run: RunDir, evaluation: Evaluation
 ) -> ComparedRun:
-    ours = grades(run.responses(evaluation.name))
-    common = ours.keys() & graded.keys()
+    mine = run.responses(evaluation.name)
+    ours, graded = (_compared(side, evaluation) for side in (mine, theirs))
+    common = ours & graded
     if not common:
         raise UserError(
             f"{reference.path} and {run.path} have no evaluation problem in common, so nothing can be paired."
@@ -64,9 +67,29 @@ def _row(
         run=str(run.path),
         evaluation=evaluation.name,
         avg=evaluation.avg,
-        difference=intervals.paired_difference(ours, graded) if run is not reference else None,
+        difference=_difference(mine, theirs) if run is not reference else None,
+        closeness=evaluation.closeness,
+        closer=closer(mine, theirs) if run is not reference else {},
         common=len(common),
-        left_out=len(ours.keys() ^ graded.keys()),
+        left_out=len(ours ^ graded),
         same_numbers=evaluation.settings.get("seed_sampling") == first.settings.get("seed_sampling"),
         differs=[k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in PLACES],
     )
+
+
+def _compared(samples: list[Sample], evaluation: Evaluation) -> set[str]:
+    """The problems that count: those that were graded, or all of a task without references."""
+    return {s.problem for s in samples} if evaluation.closeness else set(grades(samples))
+
+
+def _difference(ours: list[Sample], theirs: list[Sample]) -> Estimate | None:
+    """Of accuracies; None for a task without references."""
+    a, b = grades(ours), grades(theirs)
+    return intervals.paired_difference(a, b) if a and b else None
+
+
+def closer(ours: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, Estimate]:
+    """The paired change of each measure of responses that nobody grades; empty for graded ones."""
+    a, b = (by_problem(s for s in side if s.grade == UNGRADED) for side in (ours, theirs))
+    changes = {name: intervals.paired_change(a[name], b[name]) for name in a if name in b}
+    return {name: change for name, change in changes.items() if change}

@@ -13,6 +13,8 @@ from esr.records.problem import Message, conversation
 
 LONGEST = 1_000_000
 """Characters of a text; no model reads more."""
+PLAIN, ANSWER = "question", "answer"
+"""The columns' names if the task gives no others. Without the former, a known form is looked for; without the latter, no answers."""
 ROLES = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
     "chatgpt": "assistant", "model": "assistant", "function_call": "assistant", "tool": "tool", "function": "tool",
@@ -160,6 +162,8 @@ def _message(turn: Any, column: str) -> Message:
         content = ""
     if isinstance(content, list):
         content = "".join(_part(part, column) for part in content)
+    if content is None:
+        raise Unusable(f"a turn in {column!r} is empty")
     return Message(role=ROLES[name], content=text(content, column, "a turn"), tool_calls=calls)  # type: ignore[arg-type]
 
 
@@ -297,13 +301,14 @@ def recognise(columns: tuple[str, ...]) -> Form | None:
 
 
 def needed(there: Collection[str], question: str, answer: str | None) -> Iterator[str]:
-    """Which columns of a table have to be read for a question and an answer (None: no answer)."""
+    """Which columns of a table have to be read for a question and an answer (None: no answer).
+
+    All of them where a column is missing that should be there, so that the message can name what is.
+    """
     form = recognise(tuple(there)) if question == PLAIN and PLAIN not in there else None
     wanted = {*form.columns, *form.more} if form else {question, question.split(".")[0], "system", "tools"}
+    lacks = not form and not {question, question.split(".")[0]}.intersection(there)
     if answer is not None:
         wanted |= {answer, answer.split(".")[0]}
-    return (name for name in there if name in wanted)
-
-
-PLAIN = "question"
-"""The name of the question's column if the task names no other; without that column, a known form is looked for."""
+        lacks |= answer != ANSWER and not {answer, answer.split(".")[0]}.intersection(there)
+    return (name for name in there if lacks or name in wanted)

@@ -185,7 +185,7 @@ def _without(table: Table, bare: dict[int, str], task: TaskConfig) -> Table:
     """
     if (task.grader or "").startswith("python:"):
         return table
-    if len(bare) == len(table) and task.answer == "answer" and task.grader is None:
+    if len(bare) == len(table) and task.answer == forms.ANSWER and task.grader is None:
         table.grader, table.answers = UNGRADED, []
         return table
     kept = Table(table.source, table.grader, left_out=table.left_out, forms=table.forms)

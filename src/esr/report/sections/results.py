@@ -5,14 +5,17 @@ from typing import Any
 
 from markupsafe import Markup
 
+from esr.records.closeness import MEASURES
 from esr.records.evaluation import grouped
-from esr.report.contests import gained
+from esr.report.contests import gained, moved
 from esr.report.figure import Table, without_empty
 from esr.report.format import datum, derived, estimate, lookup
 from esr.report.section import Section
 from esr.report.sources import Data, Found, Run, name_of, order
 
 TITLE = "Results"
+PAGE_FORMS = {"nats": ("nats", "change_nats"), "percent": ("pct", "points"), "tokens": ("tokens", "plain")}
+"""Forms of a measure and of its change on the page."""
 LENGTHS = ("p10", "p50", "p90", "mean")
 
 
@@ -23,7 +26,8 @@ def view(data: Data) -> Section:
         groups[study.record.task] += [_arms(study), _seeds(study)]
     for run in data.runs:
         for alike in grouped(order(list(run.evaluations.values())), lambda found: found.record):
-            groups[alike[0].record.task].append(_evaluations(run, alike))
+            table = _closeness if alike[0].record.closeness else _evaluations
+            groups[alike[0].record.task].append(table(run, alike))
     lengths = [_lengths(found) for _, found in data.all("lengths")]
     if not groups and not lengths:
         config = data.runs[0].directory.config_file if data.runs else "CONFIG"
@@ -195,6 +199,23 @@ def _evaluations(run: Run, evaluations: list[Found]) -> Table:
         else "",
     )
     return Table(*without_empty(columns, rows), f"Run {run.label}, N = {run.config.rollout.stops_at}", (note,))
+
+
+def _closeness(run: Run, evaluations: list[Found]) -> Table:
+    """A task without references: one row a measure, one column a model, and the paired change."""
+    change = moved(run)
+    rows = []
+    for name, (words, form) in MEASURES.items():
+        if name in evaluations[0].record.closeness:
+            shown, paired = PAGE_FORMS[form]
+            gap = derived(change[name].value, paired, change[name].rule) if name in change else ""
+            rows.append((words, *(estimate(found, f"/closeness/{name}", shown) for found in evaluations), gap))
+    columns = ("", *(name_of(found) for found in evaluations), "change, paired")
+    note = Markup(
+        "Source: {}/evals · {} prompts without a reference answer × {} responses; means over prompts with 95% intervals. Divergence: "
+        "reverse KL to the teacher in nats a position. Common: the untrained student's responses."
+    ).format(run.label, datum(evaluations[0], "/problems", "count"), datum(evaluations[0], "/samples", "count"))
+    return Table(columns, rows, f"Run {run.label}, N = {run.config.rollout.stops_at}", (note,))
 
 
 def _lengths(found: Found) -> Table:

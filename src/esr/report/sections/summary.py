@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from esr.records.base import Estimate
 from esr.report import answers, charts
-from esr.report.contests import MARGIN, Contest, Paired, contests, gained, rivals
+from esr.report.contests import MARGIN, Contest, Paired, contests, gained, moved, rivals
 from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, several, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
@@ -227,6 +227,12 @@ def _run_verdict(run: Run, change: Paired | None) -> Markup:
         return Markup("Training with <b>N = {}</b> is going on: {} of {} steps are done.").format(
             n, len(run.metrics), run.config.optim.steps
         )
+    if (closer := moved(run).get("kl_common")) is not None:
+        shown = derived(closer.value, "change_nats", closer.rule, unit=" nats")
+        return Markup(
+            "Training with <b>N = {}</b> changed the divergence from the teacher, on the same held-out responses, by {}. The task "
+            "has no reference answers, so there is no accuracy."
+        ).format(n, shown)
     if change is None:
         return Markup("Trained with <b>N = {}</b>; there is no evaluation before and after, so no verdict.").format(n)
     shown = derived(change.value, "points", change.rule, unit=" points")

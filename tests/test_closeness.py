@@ -10,6 +10,7 @@ import yaml
 from esr import prompts
 from esr.cli.main import run as esr
 from esr.closeness import Reference, joined
+from esr.config import EvalConfig
 from esr.evaluate import difference, samples_of
 from esr.method.events import one_vocabulary
 from esr.records.problem import Message, Problem
@@ -61,7 +62,7 @@ def test_a_student_that_is_its_teacher_is_at_no_distance_and_the_untrained_ones_
 def test_nobody_grades_and_no_grader_failed():
     lm = make_lm(1)
     rollout = joined(WRITTEN[:1], lm.device)
-    (sample,) = samples_of(lm, PROBLEMS[:1], rollout, 1, Reference(make_lm(2), EVENTS))
+    (sample,) = samples_of(lm, PROBLEMS[:1], rollout, EvalConfig(source="q", samples=1), Reference(make_lm(2), EVENTS))
     assert (sample.grade.last, sample.token_ids) == (None, WRITTEN[0])
     change = difference([sample], [sample.model_copy(update={"closeness": {"kl_own": 9.0}})], "x", "y")
     assert change.avg is None

@@ -1,8 +1,10 @@
 """The summary of an evaluation by hand."""
 
+from itertools import combinations
+
 import pytest
 
-from esr.evaluate import difference, summarise
+from esr.evaluate import difference, passes, summarise
 from esr.records.evaluation import Evaluated, Evaluation, Grade, Sample, comparable, grouped
 
 TEACHER = Evaluated(who="teacher")
@@ -29,6 +31,18 @@ def test_summary_by_hand():
     assert got.avg_given_finish.value == pytest.approx(2 / 3)
     assert got.pass_at_k.value == pytest.approx(2 / 3)
     assert got.tokens["p50"] == 10
+
+
+def test_pass_at_j_is_the_mean_over_all_ways_to_draw_j_responses():
+    """By enumeration: each subset of j responses, and whether one of them is right."""
+    groups = [[True, False, False, True], [False] * 4, [True] * 4, [False, True, False, False]]
+    for j in range(1, 5):
+        drawn = [[any(subset) for subset in combinations(group, j)] for group in groups]
+        expected = sum(sum(each) / len(each) for each in drawn) / len(groups)
+        assert passes(groups)[str(j)].value == pytest.approx(expected)
+    assert passes([[True], [True, False]])["2"].n == 1
+    got = summarise(SAMPLES, TEACHER, "m", "t", {}, 1.0)
+    assert got.pass_at["1"].value == pytest.approx(got.avg.value)
 
 
 def test_accuracy_is_finish_rate_times_accuracy_given_finish_when_unfinished_ones_are_wrong():
@@ -80,6 +94,15 @@ def test_a_record_that_still_has_a_name_is_read(name, expected):
     read = Evaluation.model_validate(old)
     assert (read.who, read.step, read.variant, read.label) == expected
     assert read.name == name and "name" not in read.model_dump()
+
+
+def test_a_record_from_before_there_were_prompts_of_their_own_is_comparable():
+    old, new = ({"samples": 2}, {"samples": 2, "prompt": None, "system_prompt": None, "stop": [], "tools": "template"})
+    first, second, third = (
+        summarise(SAMPLES, TEACHER, "m", "t", how, 1.0) for how in (old, new, {**new, "prompt": "{question}!"})
+    )
+    assert comparable(first, second)
+    assert not comparable(second, third)
 
 
 def test_only_the_seed_of_sampling_may_differ_between_comparable_evaluations():

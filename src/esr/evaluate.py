@@ -161,7 +161,7 @@ def graded_responses(
             counter = _Counter(advance, settings.max_new_tokens)
             rollout = respond(lm, [rows[i] for i in batch], sampler, noise, counter)
             owners = [i for i in batch for _ in range(settings.samples)]
-            judged = samples_of(lm, [problems[i] for i in owners], rollout, settings.samples, against)
+            judged = samples_of(lm, [problems[i] for i in owners], rollout, settings, against)
             for i, made in zip(owners, judged, strict=True):
                 graded.setdefault(i, []).append(made)
             if done is not None:
@@ -178,11 +178,12 @@ def problems_together(lm: LM, settings: EvalConfig, prompt: int) -> int:
 
 
 def samples_of(
-    lm: LM, problems: Sequence[Problem], rollout: Rollout, k: int, against: Reference | None
+    lm: LM, problems: Sequence[Problem], rollout: Rollout, settings: EvalConfig, against: Reference | None
 ) -> list[Sample]:
-    """Responses as records: row i of the rollout answers `problems[i]`, and k rows each the same problem."""
-    texts, rows = prompts.decode(lm.tokenizer, rollout.token_lists()), rollout.token_lists()
-    keys = [(p.id, number % k) for number, p in enumerate(problems)]
+    """Responses as records: row i of the rollout answers `problems[i]`, and as many rows each as there are samples the same."""
+    rows = rollout.token_lists()
+    texts = [cut(text, settings.stop) for text in prompts.decode(lm.tokenizer, rows)]
+    keys = [(p.id, number % settings.samples) for number, p in enumerate(problems)]
     if ungraded(problems):
         judged = [UNGRADED] * len(rows)
         measured = against.measure(lm, problems, keys, rollout) if against else [{}] * len(rows)
@@ -204,6 +205,11 @@ def samples_of(
         )
         for (problem, number), text, row, finished, grade, values in written
     ]
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of `stops`."""
+    return text[: min((i for stop in stops if (i := text.find(stop)) >= 0), default=len(text))]
 
 
 class _Counter:
@@ -252,6 +258,7 @@ def summarise(
         avg=rate(lambda s: None if s.grade.last is None else s.grade.points),
         maj=intervals.accuracy([[grading.majority(group)] for group in judged]) if judged else None,
         pass_at_k=intervals.accuracy([[float(any(g.last for g in group))] for group in judged]) if judged else None,
+        pass_at=passes([[bool(g.last) for g in group if g.last is not None] for group in judged]),
         avg_first=rate(lambda s: s.grade.first),
         avg_any=rate(lambda s: s.grade.any),
         finish_rate=intervals.accuracy([[float(s.finished) for s in group] for group in groups]),
@@ -268,6 +275,12 @@ def summarise(
         closeness={name: intervals.mean(list(values.values())) for name, values in unjudged.items()},
         seconds=round(seconds, 2),
     )
+
+
+def passes(groups: Sequence[Sequence[bool]]) -> dict[str, Estimate]:
+    """pass@j by j, for every j up to the largest group."""
+    found = {str(j): intervals.pass_at(groups, j) for j in range(1, max(map(len, groups), default=0) + 1)}
+    return {j: chance for j, chance in found.items() if chance}
 
 
 def _reason(grade: Grade) -> str:

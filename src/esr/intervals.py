@@ -23,6 +23,15 @@ def accuracy(groups: Sequence[Sequence[float]]) -> Estimate:
     return _wilson(float(means.mean()), _standard_error(means), len(means), sum(len(group) for group in groups))
 
 
+def pass_at(groups: Sequence[Sequence[bool]], k: int) -> Estimate | None:
+    """pass@k, the chance that one of k responses is right, from the n >= k responses of each group, without bias.
+
+    1 - C(n - c, k) / C(n, k) for c right ones (arXiv:2107.03374). Groups of fewer than k are left out; None if all are.
+    """
+    chances = [[1 - math.comb(len(g) - sum(g), k) / math.comb(len(g), k)] for g in groups if len(g) >= k]
+    return accuracy(chances) if chances else None
+
+
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate | None:
     """A share of samples, sum over sum, clustered by problem (accuracy given finish: right and finished per problem).
 

@@ -8,12 +8,12 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from esr import prompts, tasks
-from esr.config import Config, ModelConfig, TaskConfig
+from esr.config import Config, EvalConfig, ModelConfig, TaskConfig
 from esr.console import say
 from esr.errors import UserError
 from esr.grading.check import check
 from esr.pair import Pair
-from esr.records.problem import Problem
+from esr.records.problem import Message, Problem
 from esr.tasks.rows import MOST_LEFT_OUT, UNGRADED
 
 IN_TRAINING = "the question is a training prompt"
@@ -42,6 +42,8 @@ def sides(config: Config, pair: Pair) -> list[Side]:
 def training(config: Config, pair: Pair) -> Chosen:
     """The prompts of a run, in the order of its seed: no more than its steps need, none longer than it allows."""
     loaded = tasks.load(config.data, "train", need_answer="{answer}" in (config.teacher.prompt or ""))
+    if "{answer}" in (config.teacher.prompt or "") and loaded.problems[0].answer is None:
+        raise UserError("teacher.prompt shows {answer}, but the training data has no answers; set data.answer.")
     order = np.random.default_rng(config.run.seed).permutation(len(loaded.problems))
     needed = config.optim.steps * config.rollout.prompts_per_step
     limit = config.data.max_prompt_tokens
@@ -66,13 +68,24 @@ def apart(task: TaskConfig, trained: Sequence[Problem], need_answer: bool = True
             "Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split."
         )
     left_out = loaded.left_out + Counter({IN_TRAINING: shared} if shared else {})
-    if problems[0].grader == UNGRADED:
-        if need_answer:
-            say(
-                f"{tasks.describe(task)} has no references: responses are measured by their divergence from the teacher."
-            )
+    if not need_answer:
         return Chosen(problems, left_out)
-    return _gradable(task, problems, left_out) if need_answer else Chosen(problems, left_out)
+    if isinstance(task, EvalConfig):
+        problems = [posed(problem, task) for problem in problems]
+    if problems[0].grader == UNGRADED:
+        say(f"{tasks.describe(task)} has no references: responses are measured by their divergence from the teacher.")
+        return Chosen(problems, left_out)
+    return _gradable(task, problems, left_out)
+
+
+def posed(problem: Problem, task: EvalConfig) -> Problem:
+    """The problem as the evaluation asks it: with its own prompt and system text, where it has them."""
+    question = problem.question if task.prompt is None else task.prompt.replace("{question}", problem.question)
+    context = problem.context
+    if task.system_prompt is not None:
+        said = context[1:] if context and context[0].role == "system" else context
+        context = (Message(role="system", content=task.system_prompt), *said)
+    return problem.model_copy(update={"question": question, "context": context})
 
 
 def _gradable(task: TaskConfig, problems: list[Problem], left_out: Counter[str]) -> Chosen:

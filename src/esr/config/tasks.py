@@ -2,8 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from esr.config.protocols import PROTOCOLS, Protocol
 from esr.config.section import LocalPath, Section, Seed
 
 
@@ -26,7 +27,8 @@ class TaskConfig(Section):
     tools: Literal["template", "prompt"] = "template"
     """How functions that may be called are offered: by the chat template, or in words at the head of the question."""
     grader: str | None = None
-    """`answers` (mathematics, the default), `choice`, `text[:exact|contains|regex|numeric:0.01]`, `python:FILE.py:FUNCTION`."""
+    """`answers` (mathematics, the default), `choice`, `text[:exact|contains|regex|numeric:0.01|last]`,
+    `python:FILE.py:FUNCTION`, or `none`: nobody judges, the divergence from the teacher is measured."""
     params: dict[str, Any] = {}
     """Parameters of a generated task."""
     size: int = Field(1000, ge=1)
@@ -47,6 +49,15 @@ class DataConfig(TaskConfig):
 class EvalConfig(TaskConfig):
     """The evaluation before, during and after training."""
 
+    protocol: Protocol | None = None
+    """Prompt, sampling and extraction as others have them for `math500`, `gsm8k`, `aime24` and `aime25`: `article`, `lighteval` or
+    `lm-eval`. Keys that are given go before it."""
+    prompt: str | None = None
+    """The user's turn, with `{question}` in it; by default the question alone. Training does not see it."""
+    system_prompt: str | None = None
+    """System text of evaluation prompts, instead of each model's own; "" for none."""
+    stop: list[str] = []
+    """A response is graded only up to the first of these texts."""
     samples: int = Field(4, ge=1)
     """Responses to each problem (k of avg@k)."""
     max_new_tokens: int = Field(2048, ge=1)
@@ -63,6 +74,27 @@ class EvalConfig(TaskConfig):
     """Evaluate the teacher too, once."""
     unsafe_code: bool = Field(False, exclude=True)
     """Run generated code without a sandbox. Holds for one command line; a file may not say it, and no record keeps it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_others_do(cls, given: Any) -> Any:
+        """Fill in what the protocol says of the keys that are not given."""
+        if not isinstance(given, dict) or given.get("protocol") is None:
+            return given
+        name, source = given["protocol"], given.get("source")
+        known = sorted(task for protocol, task in PROTOCOLS if protocol == name)
+        if known and source not in known:
+            raise ValueError(
+                f"protocol {name} is about {', '.join(known)}, not about {source}; leave eval.protocol out"
+            )
+        return {**PROTOCOLS.get((str(name), str(source)), {}), **given}
+
+    @field_validator("prompt")
+    @classmethod
+    def _holds_the_question(cls, prompt: str | None) -> str | None:
+        if prompt is not None and "{question}" not in prompt:
+            raise ValueError("it must hold {question}, where the question goes")
+        return prompt
 
     @property
     def batch(self) -> int:

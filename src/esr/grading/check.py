@@ -56,7 +56,7 @@ def known(grader: str) -> None:
     kind = grader.partition(":")[0]
     if kind not in GRADERS or (":" in grader and kind not in ("text", "python")):
         raise UserError(
-            f"Grader {grader!r} is unknown; choose answers, choice, text, text:RULE or python:FILE.py:FUNCTION."
+            f"Grader {grader!r} is unknown; choose answers, choice, text, text:RULE python:FILE.py:FUNCTION or none."
         )
     if kind == "text":
         text.parse(grader)
@@ -92,7 +92,7 @@ def _text_fault(rule: str, answer: str) -> str | None:
         except re.error:
             return "the reference is no regular expression"
         return None
-    return "the reference is no number" if rule == "numeric" and spell(answer).value is None else ""
+    return "the reference is no number" if rule in ("numeric", "last") and spell(answer).value is None else ""
 
 
 def _by_verifier(problem: Problem) -> str:

@@ -1,4 +1,4 @@
-"""Answers as text: `text` (exact), `text:contains`, `text:regex`, `text:numeric` or `text:numeric:TOLERANCE`."""
+"""Answers as text: `text` (exact), `text:contains`, `text:regex`, `text:numeric`, `text:numeric:TOLERANCE` or `text:last`."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from esr.grading.verdict import Verdict
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
 
-RULES = ("exact", "contains", "regex", "numeric")
+RULES = ("exact", "contains", "regex", "numeric", "last")
 _NUMBER = re.compile(r"-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,40})(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
@@ -20,7 +20,8 @@ def grade(problem: Problem, text: str) -> Grade:
 
     `exact`: the boxed or marked answer, or the whole response, is the reference up to spaces at its ends. `contains`:
     the response contains it. `regex`: the reference, a pattern, is found in it (in a worker: a pattern can take
-    forever). `numeric`: the answer, or the last number, differs by at most TOLERANCE (1e-6) times the reference.
+    forever). `numeric`: the answer, or the last number, differs by at most TOLERANCE (1e-6) times the reference. `last`: the
+    last number of the response is the reference, whatever marks another one as the answer.
     """
     rule, tolerance = parse(problem.grader)
     if not problem.answer:
@@ -32,6 +33,9 @@ def grade(problem: Problem, text: str) -> Grade:
         return Grade(first=verdict.right, last=verdict.right, any=verdict.right, note=verdict.note, answers=1)
     if rule == "contains":
         right = problem.answer in final
+    elif rule == "last":
+        answer = (_NUMBER.findall(final) or [""])[-1]
+        right = _close(answer, problem.answer, 0)
     elif rule == "exact":
         right = problem.answer.strip() in (answer.strip(), final)
     else:

@@ -110,6 +110,9 @@ class Evaluation(Evaluated):
     maj: Estimate | None
     """maj@k: the most frequent answer is right; ties count in parts."""
     pass_at_k: Estimate | None
+    """pass@k for the k responses that there are: one of them is right."""
+    pass_at: dict[str, Estimate] = {}
+    """pass@j for every j up to k, by j: the unbiased estimator from k responses (arXiv:2107.03374, equation 1)."""
     avg_first: Estimate | None
     avg_any: Estimate | None
     finish_rate: Estimate
@@ -148,8 +151,12 @@ def comparable(a: Evaluation, b: Evaluation) -> bool:
     return _measured(a) == _measured(b)
 
 
+NEWER: dict[str, Any] = {"tools": "template", "protocol": None, "prompt": None, "system_prompt": None, "stop": []}
+"""Settings that older records lack, as they were then."""
+
+
 def _measured(e: Evaluation) -> tuple[str, dict[str, Any]]:
-    return e.task, {k: v for k, v in e.settings.items() if k != "seed_sampling"}
+    return e.task, NEWER | {k: v for k, v in e.settings.items() if k != "seed_sampling"}
 
 
 def grouped(items: Iterable[T], evaluation: Callable[[T], Evaluation]) -> list[list[T]]:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults browser matrix sandbox bfcl trl exports architectures check format results docs clean
+.PHONY: help setup demo test faults browser matrix sandbox bfcl trl exports evals architectures check format results docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -57,6 +57,12 @@ exports: setup ## Load exported models with transformers 4.57 (in .venv-exports)
 	.venv-exports/bin/pip install --quiet 'transformers==4.57.*' 'peft<0.18'
 	$(BIN)/python tests/models/exports.py write .exports
 	.venv-exports/bin/python tests/models/exports.py read .exports
+
+evals: setup ## Read exported evaluations with lm-eval and inspect (in .venv-evals, about 500 MB)
+	test -x .venv-evals/bin/python || $(PYTHON) -m venv .venv-evals
+	.venv-evals/bin/pip install --quiet inspect-ai lm-eval
+	$(BIN)/python tests/runs/harnesses.py write .evals
+	.venv-evals/bin/python tests/runs/harnesses.py read .evals
 
 architectures: setup ## Try every causal architecture that transformers can build tiny: exact or refused
 	$(BIN)/python tests/models/architectures.py

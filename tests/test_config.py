@@ -29,6 +29,15 @@ def test_the_early_stop_length_alone_turns_esr_into_full_distillation(file):
     assert {k for k in esr if esr[k] != full[k]} == {"rollout.max_new_tokens"}
 
 
+@pytest.mark.parametrize("n", [50, 100])
+@pytest.mark.parametrize("name", ["code.yaml", "functions.yaml"])
+def test_recipes_for_code_and_functions_stand_for_both_lengths(name, n):
+    """The paper stops code and function calls after 50 or 100 tokens; prompts come from sets whose form is recognised."""
+    config = load(ROOT / "configs" / name, [f"rollout.max_new_tokens={n}"])
+    assert (config.rollout.max_new_tokens, config.data.question, config.data.answer) == (n, "question", "answer")
+    assert config.eval and config.eval.temperature == 0
+
+
 def test_defaults_are_the_recipe_of_the_paper(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("student: {model: a/b}\nteacher: {model: c/d}\ndata: {source: x.jsonl}\n")

@@ -1,8 +1,9 @@
 """The prompts that a run trains on, and the problems that measure it: the same for training, `esr eval` and analyses."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -76,6 +77,16 @@ def apart(task: TaskConfig, trained: Sequence[Problem], need_answer: bool = True
         say(f"{tasks.describe(task)} has no references: responses are measured by their divergence from the teacher.")
         return Chosen(problems, left_out)
     return _gradable(task, problems, left_out)
+
+
+def asked(settings: Mapping[str, Any]) -> dict[str, Problem]:
+    """The problems of an evaluation by id, as it asked them, from its record's settings; none, and a word, if they are gone."""
+    task = EvalConfig.model_validate({k: v for k, v in settings.items() if k in EvalConfig.model_fields})
+    try:
+        return {p.id: posed(p, task) for p in tasks.load(task, "eval", need_answer=True).problems}
+    except UserError as error:
+        say(f"Prompts and references are left out: {error}")
+        return {}
 
 
 def posed(problem: Problem, task: EvalConfig) -> Problem:

@@ -81,6 +81,7 @@ results: setup ## Run every study of the lab that is missing, and write the resu
 
 docs: setup ## Write the generated documents anew
 	$(BIN)/python tests/cli/bad_inputs.py > docs/bad-inputs.md
+	$(BIN)/python tests/tasks/odd_files.py > docs/data-files.md
 	$(BIN)/python tools/write_cli.py > docs/cli.md
 	$(BIN)/python tools/write_results.py > docs/results.md
 	$(BIN)/python tools/write_when.py > docs/when.md

@@ -16,10 +16,11 @@ def write(folder: Path) -> list[Path]:
     from esr.records.problem import Message, Problem
     from esr.runs import abroad
 
+    context = (Message(role="user", content="Hi"), Message(role="assistant", content="Yes?"))
     problems = {
-        "a": Problem(id="a", question="1 + 1?", answer="2", context=(Message(role="user", content="Hi"), Message(role="assistant", content="Yes?"))),
+        "a": Problem(id="a", question="1 + 1?", answer="2", context=context),
         "b": Problem(id="b", question="2 + 2?", answer="4"),
-    }  # fmt: skip
+    }
     verdicts = {"a": (True, False), "b": (True, None)}
     samples = [
         Sample(problem=name, sample=i, text=f"It is {i} \u2028\n", tokens=5 + i, finished=i == 0, repetitive=False,

@@ -56,7 +56,7 @@ def known(grader: str) -> None:
     kind = grader.partition(":")[0]
     if kind not in GRADERS or (":" in grader and kind not in ("text", "python")):
         raise UserError(
-            f"Grader {grader!r} is unknown; choose answers, choice, text, text:RULE python:FILE.py:FUNCTION or none."
+            f"Grader {grader!r} is unknown; choose answers, choice, text, text:RULE, python:FILE.py:FUNCTION or none."
         )
     if kind == "text":
         text.parse(grader)

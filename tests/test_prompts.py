@@ -130,9 +130,25 @@ def test_long_prompts_are_left_out_and_counted_never_cut():
     problems = [Problem(id=str(n), question="a" * n) for n in (3, 50, 4, 60, 5)]
     kept, left_out = prompts.keep_short(problems, [(tokenizer, cfg)], 20, 10)
     assert [p.id for p in kept] == ["3", "4", "5"]
-    assert left_out == 2
+    assert left_out == {"longer than 20 tokens": 2}
     with pytest.raises(UserError, match="all 5 prompts are longer"):
         prompts.keep_short(problems, [(tokenizer, cfg)], 4, 10)
+
+
+def test_what_a_template_refuses_is_left_out_and_counted_until_it_is_half():
+    tokenizer, cfg = make_tokenizer(), ModelConfig(model="x")
+    good = [Problem(id=str(i), question="why") for i in range(3)]
+    bad = [Problem(id=f"t{i}", question="add", tools=(ADD,)) for i in range(200)]
+    kept, left_out = prompts.keep_short([*good, *bad[:2]], [(tokenizer, cfg)], 20, 10)
+    assert len(kept) == 3
+    assert [(count, "no place for functions" in reason) for reason, count in left_out.items()] == [(2, True)]
+    for some in ([*good, *bad[:3]], bad):
+        with pytest.raises(UserError, match="no place for functions"):
+            prompts.keep_short(some, [(tokenizer, cfg)], 20, 10)
+    reached = iter(bad)
+    with pytest.raises(UserError):
+        prompts.keep_short(reached, [(tokenizer, cfg)], 20, 10)
+    assert len(list(reached)) == 99  # the first hundred were enough
 
 
 def test_same_vocabulary_is_proven_by_ids_not_by_size():

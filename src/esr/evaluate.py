@@ -48,6 +48,11 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
         return found
     pair = open_pair(asked)
     chosen = apart(asked.eval, training(asked, pair).problems)
+    side, tokenizer = (
+        (asked.teacher, pair.teacher_tokenizer) if who.step is None else (asked.student, pair.student_tokenizer)
+    )
+    for problem in chosen.problems:
+        prompts.of(tokenizer, side, problem)  # what a template refuses shows before any weights are loaded
     device = resolve_device(asked.run.device)
     needs_teacher = who.step is not None and ungraded(chosen.problems)
     with run.locked():

@@ -48,10 +48,10 @@ def training(config: Config, pair: Pair) -> Chosen:
     order = np.random.default_rng(config.run.seed).permutation(len(loaded.problems))
     needed = config.optim.steps * config.rollout.prompts_per_step
     limit = config.data.max_prompt_tokens
-    kept, long = prompts.keep_short((loaded.problems[i] for i in order), sides(config, pair), limit, needed)
-    if long:
-        say(f"{long} prompts are longer than {limit} tokens and are left out.")
-    left_out = loaded.left_out + Counter({f"longer than {limit} tokens": long} if long else {})
+    kept, left_out = prompts.keep_short((loaded.problems[i] for i in order), sides(config, pair), limit, needed)
+    for reason, count in left_out.items():
+        say(f"{count:,} prompts are left out: {reason}")
+    left_out += loaded.left_out
     return Chosen(kept, left_out, len(loaded.problems), loaded.repeated)
 
 

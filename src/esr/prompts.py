@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +14,10 @@ from esr.errors import UserError
 from esr.method.tensors import Prompts
 from esr.models import template
 from esr.records.problem import Message, Problem
+from esr.tasks.rows import MOST_LEFT_OUT
 
+REFUSED = 100
+"""Prompts that a template refuses before any other, after which the data is given up."""
 PLACEHOLDER = Problem(id="", question="{question}")
 
 
@@ -149,23 +153,31 @@ def pad(rows: Sequence[Sequence[int]], pad_id: int = 0) -> Prompts:
 
 def keep_short(
     problems: Iterable[Problem], sides: Sequence[tuple[PreTrainedTokenizerBase, ModelConfig]], limit: int, needed: int
-) -> tuple[list[Problem], int]:
-    """The first `needed` problems whose prompt fits `limit` tokens for every model, and how many were left out on the way.
+) -> tuple[list[Problem], Counter[str]]:
+    """The first `needed` problems whose prompt fits `limit` tokens for every model, and those left out on the way, by reason.
 
-    Nothing is cut. Raises `UserError` if no prompt fits.
+    Nothing is cut. A prompt that a template refuses is left out too. Raises `UserError` if no prompt fits, and if templates
+    refuse half of them or more, or the first hundred.
     """
     kept: list[Problem] = []
-    left_out = 0
+    long, refused = 0, Counter[str]()
     for problem in problems:
-        if len(kept) == needed:
+        if len(kept) == needed or (not kept and refused.total() == REFUSED):
             break
-        if all(len(ask(tokenizer, config, problem)) <= limit for tokenizer, config in sides):
+        try:
+            fits = all(len(ask(tokenizer, config, problem)) <= limit for tokenizer, config in sides)
+        except UserError as error:
+            refused[str(error)] += 1
+            continue
+        if fits:
             kept.append(problem)
         else:
-            left_out += 1
+            long += 1
+    if refused.total() and refused.total() >= MOST_LEFT_OUT * (len(kept) + long + refused.total()):
+        raise UserError(refused.most_common(1)[0][0])
     if not kept:
-        raise UserError(f"data.max_prompt_tokens is {limit}, and all {left_out} prompts are longer; raise it.")
-    return kept, left_out
+        raise UserError(f"data.max_prompt_tokens is {limit}, and all {long} prompts are longer; raise it.")
+    return kept, refused + Counter({f"longer than {limit} tokens": long} if long else {})
 
 
 CALL_MARKS = ("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]", "<|python_tag|>", "<tool_call>", "</tool_call>")

@@ -1,9 +1,8 @@
 """The prompts that a run trains on, and the problems that measure it: the same for training, `esr eval` and analyses."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +13,7 @@ from esr.console import say
 from esr.errors import UserError
 from esr.grading.check import check
 from esr.pair import Pair
+from esr.records.evaluation import Evaluation
 from esr.records.problem import Message, Problem
 from esr.tasks.rows import MOST_LEFT_OUT, UNGRADED
 
@@ -79,13 +79,15 @@ def apart(task: TaskConfig, trained: Sequence[Problem], need_answer: bool = True
     return _gradable(task, problems, left_out)
 
 
-def asked(settings: Mapping[str, Any]) -> dict[str, Problem]:
-    """The problems of an evaluation by id, as it asked them, from its record's settings; none, and a word, if they are gone."""
-    task = EvalConfig.model_validate({k: v for k, v in settings.items() if k in EvalConfig.model_fields})
+def asked(config: Config, evaluation: Evaluation) -> dict[str, Problem]:
+    """The problems of a run's evaluation by id, as it asked them; none, and a word, if they cannot be had any more."""
+    assert config.eval is not None
+    known = {k: v for k, v in evaluation.settings.items() if k in EvalConfig.model_fields}
+    task = EvalConfig.model_validate(known) if evaluation.variant else config.eval
     try:
         return {p.id: posed(p, task) for p in tasks.load(task, "eval", need_answer=True).problems}
     except UserError as error:
-        say(f"Prompts and references are left out: {error}")
+        say(f"{evaluation.name}: prompts and references are left out ({error})")
         return {}
 
 

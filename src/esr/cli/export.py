@@ -1,7 +1,7 @@
 """`esr export`."""
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -55,7 +55,8 @@ def export_evaluations(directory: RunDir, out: Path, kind: str, as_json: bool) -
     found = directory.evaluations()
     if not found:
         raise UserError(f"{directory.path} has no evaluation; make one with `esr eval {directory.path}`.")
-    files = [file for e in found for file in write(kind, out, e, directory.responses(e.name), asked(e.settings))]  # type: ignore[arg-type]
+    how, config = cast(Abroad, kind), directory.config()
+    files = [file for e in found for file in write(how, out, e, directory.responses(e.name), asked(config, e))]
     if as_json:
         show.emit({"files": list(map(str, files)), "kind": kind})
     else:

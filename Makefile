@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults browser matrix sandbox bfcl trl exports evals architectures check format results docs clean
+.PHONY: help setup demo test faults browser tokenizers properties matrix sandbox bfcl trl exports evals architectures check format results docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,6 +31,14 @@ browser: setup ## Run the page's tests in a headless Chromium (installs it where
 	$(BIN)/python tools/get_chromium.py
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-axe axe-playwright-python
 	$(BIN)/python -m pytest -m browser tests/browser
+
+tokenizers: setup ## Prove the tokenizers of SmolLM2 and Gemma 3, and their event classes (makes both models, 330 MB)
+	$(BIN)/python examples/smollm2/make_models.py
+	$(BIN)/python examples/smollm2-gemma/make_models.py
+	$(BIN)/python -m pytest -m tokenizers tests/models/test_real_tokenizers.py
+
+properties: setup ## 10,000 random cases of bytes, merges and cuts for everything that two tokenizers rest on
+	ESR_CASES=10000 $(BIN)/python -m pytest tests/method/events tests/models/test_spelling.py
 
 matrix: setup ## Run the tests nine times, under every setting that must not matter: threads, order, user, processor (an hour)
 	$(BIN)/python tools/test_matrix.py

@@ -528,7 +528,7 @@ def test_formats():
 
 def test_sections_come_in_the_order_of_the_page(page):
     assert [e.attributes["id"] for e in page.all("section")] == [
-        "summary", "decay", "how", "sweep", "profile", "submode", "selection", "results", "efficiency",
+        "summary", "decay", "how", "tokenizers", "sweep", "profile", "submode", "selection", "results", "efficiency",
         "rollouts", "training", "provenance", "absent",
     ]  # fmt: skip
     assert decay_section.TITLE and results_section.TITLE

@@ -161,3 +161,13 @@ def test_what_training_kept_is_mentioned(tmp_path):
     assert "kept 2 of its rollouts in rollouts.jsonl" in section.missing and section.commands == (
         f"esr analyze rollouts {tmp_path}/run",
     )
+
+
+def test_what_two_tokenizers_share_is_shown_or_said_to_be_everything(tmp_path):
+    run = RunDir(make_run(tmp_path / "run", analyses=False))
+    section = render(load([run.path])).split('<section id="tokenizers"')[1].split("</section>")[0]
+    assert 'run/tokenizers.json#/common">93.1%<' in section and 'run/tokenizers.json#/classes">103<' in section
+    run.tokenizers_file.write_text("{")
+    assert any("tokenizers.json" in line for line in load([run.path]).trouble)
+    run.tokenizers_file.unlink()
+    assert "every token is compared" in render(load([run.path]))

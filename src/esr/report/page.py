@@ -15,10 +15,10 @@ from esr import __version__
 from esr.analysis import ANALYSES
 from esr.report.format import json_block
 from esr.report.section import Section
-from esr.report.sections import comparison, how, provenance, summary, sweep, training
+from esr.report.sections import comparison, how, provenance, summary, sweep, tokenizers, training
 from esr.report.sources import Data, Found, Run
 
-BEHIND = {"decay": (how, sweep)}
+BEHIND = {"decay": (how, tokenizers, sweep)}
 """Sections that show no analysis, behind the one that they go on from."""
 LARGEST = 2_000_000
 """Bytes; rollouts are left out until the page is smaller."""

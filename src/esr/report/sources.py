@@ -51,6 +51,8 @@ class Run:
     """By name."""
     analyses: dict[str, Found]
     """By kind: `decay`, `profile`, ..."""
+    tokenizers: Found | None
+    """What two tokenizers share; None with one vocabulary."""
     complete: bool
     """Whether it has nothing left to do."""
     last: str
@@ -81,6 +83,8 @@ class Run:
     def found(self) -> Iterator[Found]:
         """All that the page may quote of this run."""
         yield from (*self.evaluations.values(), *self.analyses.values(), self.rows, self.settings)
+        if self.tokenizers:
+            yield self.tokenizers
 
 
 @dataclass(frozen=True)
@@ -175,9 +179,21 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
         rollouts=_lines(directory.rollouts_file, trouble),
         evaluations={f.record.name: f for f in evaluations},
         analyses={_kind(f.record): f for f in analyses},
+        tokenizers=_tokenizers(directory, name, trouble),
         complete=bool(metrics) and directory.complete(config),
         last="" if last is None else step_name(last),
     )
+
+
+def _tokenizers(directory: RunDir, run: str, trouble: list[str]) -> Found | None:
+    """What a run says of its two tokenizers; None, and trouble, if it cannot be read."""
+    file = directory.tokenizers_file
+    try:
+        record = directory.tokenizers()
+    except UserError as error:
+        trouble.append(str(error))
+        return None
+    return Found(record, file, f"{run}/{file.name}") if record else None
 
 
 def _finding(raw: dict[str, Any]) -> type[Finding] | None:

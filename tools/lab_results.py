@@ -79,7 +79,7 @@ def arm_row(a: Json) -> list[str]:
 def claims() -> list[str]:
     """The paper's claims, and what the lab says to each."""
     rows: list[list[str]] = []
-    main, pairs, tuned = record("main"), record("pairs"), record("finetune")
+    main, pairs, tuned, crossed = record("main"), record("pairs"), record("finetune"), record("two-tokenizers")
     if main:
         by = arms(main)
         esr, full = by["esr"], by["full"]
@@ -150,6 +150,19 @@ def claims() -> list[str]:
                 rows.append([f"... for the pair `{a['student']}` <- `{a['teacher_model']}`",
                              f"ESR against full: {verdict(a['difference'], 'better', 'worse')}; ESR against untrained: "
                              f"{verdict(a['gain'], 'better', 'worse')}"])  # fmt: skip
+    if crossed:
+        by = arms(crossed)
+        rows.append([
+            "(not the paper's lab) between different tokenizers, `merged-1` <- `teacher-2-best`",
+            f"ESR against full: {verdict(by['esr']['difference'], 'better', 'worse')}; ESR against untrained: "
+            f"{verdict(by['esr']['gain'], 'better', 'worse')}",
+        ])  # fmt: skip
+        rows.append([
+            "(not the paper's) event classes beat the usual ways to compare two vocabularies",
+            "; ".join(
+                f"`{name}` against classes: {verdict(by[name]['difference'], 'better', 'worse')}" for name in ("shared-plus-rest", "uld")
+            ),
+        ])  # fmt: skip
     if tuned:
         a = arms(tuned)["finetune-esr"]
         rows.append(
@@ -258,6 +271,7 @@ def lab() -> list[str]:
         "selection-more",
         "pairs",
         "pairs-base",
+        "two-tokenizers",
         "finetune",
         "tune",
         "tune-finetune",

@@ -139,6 +139,7 @@ def bench() -> list[str]:
 
 
 if __name__ == "__main__":
+    from family_results import costs, families
     from lab_results import lab
 
     intro = [
@@ -147,4 +148,4 @@ if __name__ == "__main__":
         "Written by `python tools/write_results.py > docs/results.md` from the records in `results/`.",
         "",
     ]
-    print("\n".join([*intro, *smollm2(), *lab(), *bench()]).rstrip())
+    print("\n".join([*intro, *smollm2(), *families(), *lab(), *bench(), *costs()]).rstrip())

@@ -1,6 +1,7 @@
 """The memory plan: the sizes that follow from it, where the models lie, and what is said of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from esr import budget
 from esr.budget import Placed, plan
 from esr.cli.main import app
 from esr.config import Config
-from esr.errors import UserError
+from esr.errors import TooLarge, UserError
 from esr.footprint import Activations, Footprint, Held
 
 GIB = 2**30
@@ -47,6 +48,19 @@ def test_checkpointing_is_planned_only_where_memory_is_short():
 def test_what_is_set_is_kept():
     found = plan(config(optim={"micro_batch_tokens": 999}, eval={"source": "e", "batch_size": 7}), HELD, 80 * GIB, 100)
     assert (found.micro_batch_tokens, found.problems) == (999, 7)
+
+
+def test_a_run_that_is_too_large_is_told_what_would_fit():
+    """20 GiB of weights: in 10 GiB the teacher has to go; in 30 GiB only an evaluation of 4,000 responses has; in 3 GiB nothing helps."""
+    remedies = lambda c, memory: budget.remedies(c, HELD, memory * GIB, 100)  # noqa: E731
+    assert remedies(config(), 10)[:2] == ["teacher.placement=offloaded", "teacher.placement=server"]
+    wide = config(eval={"source": "e", "batch_size": 1000})
+    assert not plan(wide, HELD, 30 * GIB, 100).fits
+    assert remedies(wide, 30)[0] == "eval.batch_size left to the plan"
+    assert remedies(config(), 3) == []
+    found = replace(plan(wide, HELD, 30 * GIB, 100), remedies=("fewer",))
+    with pytest.raises(TooLarge, match="It would fit with fewer"):
+        found.require()
 
 
 def test_an_evaluation_takes_as_many_problems_as_fit():

@@ -6,14 +6,15 @@ weights loaded. Micro-batch, gradient checkpointing and the evaluation's batch f
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import psutil
 import torch
 
-from esr.config import Config
-from esr.errors import UserError
+from esr import configfile
+from esr.config import ESR_N, Config
+from esr.errors import TooLarge, UserError
 from esr.footprint import Footprint, Held, footprint
 from esr.models.load import shapes
 
@@ -23,6 +24,8 @@ ENOUGH = 4096
 """Tokens of a micro-batch beyond which a device does no more in the same time, and rows are only padded more."""
 TOGETHER = 256
 """Responses beyond which an evaluation's batch is not made larger."""
+PLANNED = ("optim.micro_batch_tokens", "optim.gradient_checkpointing", "eval.batch_size")
+"""Keys that a plan fills in where they are left open."""
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 Placement = Literal["same", "device", "sharded", "offloaded", "server"]
@@ -78,6 +81,8 @@ class Budget:
     """Peak while the student writes a step's rollouts."""
     evaluating: int
     """Peak of an evaluation."""
+    remedies: tuple[str, ...] = ()
+    """Where it does not fit: changes of which each alone would do."""
 
     @property
     def peak(self) -> int:
@@ -98,8 +103,18 @@ class Budget:
             + f"; there are {gib(self.memory)}."
         )
         if not self.fits:
-            why = "weights and optimiser alone do not fit" if fixed > self.memory else "a single response hardly fits"
+            why = (
+                "weights and optimiser alone do not fit"
+                if fixed > self.memory
+                else "what is computed with them does not fit beside them"
+            )
             yield f"That is {gib(self.peak - self.memory)} more than there is: {why}."
+            yield f"It would fit with {', or '.join(self.remedies) or 'smaller models or a larger device only'}."
+
+    def require(self) -> None:
+        """Raise `TooLarge` if the run does not fit."""
+        if not self.fits:
+            raise TooLarge(" ".join(self.describe()))
 
 
 def plan(
@@ -134,6 +149,33 @@ def plan(
         writing=resting + held.student.writing(max(1, rows), row),
         evaluating=evaluating,
     )
+
+
+def remedies(
+    config: Config, held: Footprint, memory: int, prompt: int, asked: int = 0, placed: Placed = Placed()
+) -> list[str]:
+    """Changes of which each alone makes a run fit, the mildest first; or else all of them together, if that does."""
+    left_open = {
+        key: None
+        for key, value in configfile.flatten(config.model_dump()).items()
+        if key in PLANNED and value is not None
+    }
+    shorter = {"rollout.max_new_tokens": min(ESR_N, config.rollout.max_new_tokens)}
+    away = replace(placed, teacher="server")
+
+    def fits(change: dict[str, Any], where: Placed) -> bool:
+        changed = configfile.validate(configfile.merge(config.model_dump(), change.items()), where="the plan")
+        return plan(changed, held, memory, prompt, asked, where).fits
+
+    alone = {
+        f"{' and '.join(left_open)} left to the plan": fits(left_open, placed),
+        f"rollout.max_new_tokens={ESR_N}": fits(shorter, placed),
+        "teacher.placement=offloaded": fits({}, replace(placed, teacher="offloaded")),
+        "teacher.placement=server": fits({}, away),
+    }
+    found = [said for said, enough in alone.items() if enough]
+    together = [*left_open, *shorter, "teacher.placement"]
+    return found or ([f"all of these: {', '.join(together)}"] if fits({**left_open, **shorter}, away) else [])
 
 
 def micro_batch(config: Config, held: Footprint, free: int, row: int) -> tuple[int, bool]:

@@ -1,8 +1,12 @@
-"""The two ways in which `esr` stops on purpose."""
+"""The ways in which `esr` stops on purpose."""
 
 
 class UserError(Exception):
     """A mistake that the user can mend: one plain sentence (what, where, what to do). The CLI exits with 2."""
+
+
+class TooLarge(UserError):
+    """A run that its device cannot hold: `esr check` exits with 3, as for a pair that ESR does not fit."""
 
 
 class RunStopped(Exception):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -84,7 +84,9 @@ def plan_memory(config: Config, longest: tuple[int, int], memory: int | None) ->
         held = budget.without_weights(config, device)
     except (RuntimeError, ValueError, NotImplementedError):
         return None
-    return budget.plan(config, held, memory or budget.available(device), *longest)
+    there = memory or budget.available(device)
+    found = budget.plan(config, held, there, *longest)
+    return found if found.fits else replace(found, remedies=tuple(budget.remedies(config, held, there, *longest)))
 
 
 def require_room(

@@ -1,5 +1,9 @@
 """`esr check`: the verdict on constructed numbers, and the whole of it on the lab at the smallest sizes."""
 
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -22,6 +26,8 @@ from esr.report.sources import load
 from esr.runs.files import read_record, write_json
 from esr.runs.parts import Parts
 from esr.runs.rundir import RunDir
+
+ROOT = Path(__file__).parents[2]
 
 
 def about(value: float, half: float = 0.04) -> Estimate:
@@ -233,3 +239,33 @@ def test_a_pair_without_a_gap_exits_with_three_or_four_and_train_takes_the_n_of_
     assert {row["rollout/n"] for row in run.metrics()} == {5}
     assert read_record(run.analysis_file("fit"), Fit).verdict == fits
     assert "Does it fit?" in render(load([run.path]))
+
+
+COMMANDS = re.findall(r"<!-- \$ (esr check .+?) -->", (ROOT / "docs" / "check.md").read_text())
+SHORTER = [
+    "optim.steps=2",
+    "rollout.prompts_per_step=2",
+    "eval.size=4",
+    "eval.max_new_tokens=12",
+    "data.size=8",
+    "--quick",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_of_the_document_run(command, tmp_path, monkeypatch, capsys):
+    """In short form where something is measured; word for word where nothing is."""
+    monkeypatch.chdir(tmp_path)
+    Path("examples").symlink_to(ROOT / "examples")
+    subprocess.run([sys.executable, "examples/thinking_mismatch.py"], check=True)
+    arguments = shlex.split(command)[1:]
+    measured = not {"--static", "--device-memory"} & set(arguments)
+    code = esr([*arguments, *(SHORTER if measured else [])])
+    if measured:
+        assert code in (0, 3, 4)
+    else:
+        document = (ROOT / "docs" / "check.md").read_text()
+        said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("Loading", "Memory"))]
+        assert said and all(line in document for line in said)
+        assert f"$ {command}\n" in document
+        assert code == (3 if "--device-memory" in arguments else 0)

@@ -10,6 +10,7 @@ from esr.cli import show
 from esr.cli.analyze.fit import display
 from esr.configfile import load
 from esr.console import say
+from esr.errors import TooLarge
 from esr.records.fit import Answer, Fit, FitSettings
 from esr.runs.files import read_record
 from esr.runs.trust import from_file
@@ -22,7 +23,10 @@ def check(
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value.")] = None,
     static: Annotated[bool, typer.Option("--static", help="Only what is known without weights, in seconds.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer problems, steps and lengths.")] = False,
-    pilot: Annotated[int | None, typer.Option(min=0, help="Steps of each pilot. [default: 20; quick: 10]")] = None,
+    pilot: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps of each pilot. [default: 20; quick: 5]"),
+    ] = None,
     budget: Annotated[
         float | None, typer.Option(help="Minutes: while they last and the answer is open, more problems are measured.")
     ] = None,
@@ -33,8 +37,8 @@ def check(
 ) -> None:
     """Does ESR fit this pair, which N, what will it bring, what does it cost? Before any training.
 
-    Exit code 0: it fits; 3: it does not (nor into `--device-memory`); 4: cannot tell (2 is a mistake in what was given). The same
-    command goes on after an interruption.
+    Exit code 0: it fits; 3: it does not, or the device (`--device-memory`) cannot hold it; 4: cannot tell (2 is a mistake in
+    what was given). The same command goes on after an interruption.
 
     Example: `esr check examples/lab.yaml --quick`
     """
@@ -44,10 +48,13 @@ def check(
 
         memory = size(device_memory) if device_memory else None
         planned = prepare(from_file(load(config, overrides or []), config), memory).budget
-        raise typer.Exit(3 if device_memory and planned and not planned.fits else 0)
+        raise typer.Exit(EXIT["does not fit"] if planned and not planned.fits else 0)
     given = {"pilot": pilot, "budget": budget}
     settings = FitSettings.of({k: v for k, v in given.items() if v is not None}, quick)
-    record = measure(config, overrides or [], settings)
+    try:
+        record = measure(config, overrides or [], settings)
+    except TooLarge:  # as the plan has said already
+        raise typer.Exit(EXIT["does not fit"]) from None
     if json:
         show.emit(record.model_dump())
     else:

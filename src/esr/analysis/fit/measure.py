@@ -34,8 +34,10 @@ class Measured:
 
 
 def compute(subject: Subject, settings: FitSettings) -> Fit:
-    """The record. Raises `UserError` for whatever a run with this configuration would be refused for."""
+    """The record. Raises `UserError` for whatever a run would be refused for, and `TooLarge` if the device cannot hold it."""
     plan = prepare(subject.config)
+    if plan.budget:
+        plan.budget.require()
     check, apart = begin(subject, settings)
     probed = probe(check)
     counts: Counts = {SIDES: check.block}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from esr import intervals
 from esr.analysis.continuation import Graded
+from esr.records.base import Estimate
 from esr.records.fit import End
 
 Array = NDArray[np.float64]
@@ -28,8 +29,9 @@ def at_the_end(
     common = [key for key in own if all(source.get(key) for source in everywhere)]
     beside = {key: teacher[key] for key in common if reach.get(key)}
     table = [[float(np.mean(source.get(key) or 0)) for source in (*everywhere, reach, beside)] for key in common]
-    accuracy, gain, within, after = intervals.bootstrap(np.array(table), lambda means: end(means, times))
-    return End(accuracy=accuracy, gain=gain, within=within, after=after)
+    accuracy, *rest = intervals.bootstrap(np.array(table), lambda means: end(means, times))
+    gain, within, after = (_between(e, -1.0) for e in rest)
+    return End(accuracy=_between(accuracy, 0.0), gain=gain, within=within, after=after)
 
 
 def end(means: Array, times: float) -> Array:
@@ -41,6 +43,11 @@ def end(means: Array, times: float) -> Array:
     left = within * share ** (times - 1)
     reached = own + (within - left) * _ratio(reach, beside).clip(0, 1)
     return np.stack([reached, reached - student, left, teacher - left - reached], axis=-1)
+
+
+def _between(e: Estimate, least: float) -> Estimate:
+    """With an interval that ends at `least` and at 1."""
+    return e.model_copy(update={"low": max(e.low, least), "high": min(e.high, 1.0)})
 
 
 def _ratio(a: Array, b: Array) -> Array:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults browser tokenizers properties matrix sandbox bfcl trl exports evals architectures check format results docs clean
+.PHONY: help setup demo test faults browser tokenizers properties matrix sandbox bfcl grading trl exports evals architectures check format results docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -50,6 +50,11 @@ sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where i
 bfcl: setup ## Compare our judge of function calls with BFCL's own checker (2 MB into .venv-bfcl)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-bfcl bfcl-eval
 	$(BIN)/python tools/check_bfcl.py .venv-bfcl/bfcl_eval
+
+grading: setup ## Compare our grader of answers with math-verify alone, lm-eval and lighteval (30 MB into .venv-grading)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-grading lm-eval==0.4.13 lighteval==0.13.0 latex2sympy2-extended==1.0.6
+	$(BIN)/pip install --quiet --target .venv-grading pytablewriter
+	$(BIN)/python tools/compare_graders.py .venv-grading
 
 trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second environment in .venv-trl, about 1.5 GB)
 	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl

@@ -27,7 +27,7 @@ from esr.records.evaluation import UNGRADED, Difference, Evaluated, Evaluation, 
 from esr.records.problem import Problem
 from esr.runs.comparing import closer
 from esr.runs.files import check_room
-from esr.runs.parts import Parts, discard
+from esr.runs.parts import Parts, discard, of_evaluation
 from esr.runs.rundir import RunDir
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
@@ -45,6 +45,7 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
         raise UserError("There is no evaluation task; add eval.source=TASK (for example eval.source=math500).")
     found = run.evaluation(who.name)
     if found is not None:
+        discard(run, of_evaluation(who.name))
         return found
     pair = open_pair(asked)
     chosen = apart(asked.eval, training(asked, pair).problems)
@@ -95,7 +96,7 @@ def keep(
     if found is not None:
         return found
     assert config.eval is not None
-    store, settings = f"evaluation-{who.name}", config.eval.settings()
+    store, settings = of_evaluation(who.name), config.eval.settings()
     asked = {"problems": [p.id for p in chosen.problems], "settings": settings, "seed": config.run.seed}
     about = {**asked, "model": lm.config.model_dump(), "terminators": terminators}
     done = Parts(run, store, about)

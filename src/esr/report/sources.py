@@ -226,7 +226,7 @@ def _records(files: list[Path], run: str, kind_of: Any, trouble: list[str]) -> l
     for file in files:
         try:
             raw = read_json(file)
-            kind = kind_of(raw) if isinstance(raw, dict) else None
+            kind = kind_of(raw)
             if kind is None:
                 trouble.append(f"{file}: not a record that this version knows.")
             else:

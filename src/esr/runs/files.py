@@ -125,8 +125,8 @@ def write_json(file: Path, value: Any) -> None:
     write_text(file, dumps(value, indent=1) + "\n")
 
 
-def read_json(file: Path) -> Any:
-    """Parse a JSON file. Raises `UserError` if it is damaged, or of another format than this version's."""
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `UserError` if it is damaged, or of another format than this version's."""
     try:
         value = loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -134,6 +134,8 @@ def read_json(file: Path) -> Any:
     except (ValueError, RecursionError) as error:
         reason = brief(str(error), 100).strip("'\"")
         raise UserError(f"{file}: damaged, no JSON ({reason}); put a copy in its place, or remove it.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: damaged, no JSON object; put a copy in its place, or remove it.")
     check_format(value, str(file))
     return value
 

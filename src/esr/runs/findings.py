@@ -29,4 +29,4 @@ def _basis(file: Path) -> dict[str, Any] | None:
         record = read_json(file)
     except UserError:
         return None
-    return {key: record.get(key) for key in BASIS} if isinstance(record, dict) else None
+    return {key: record.get(key) for key in BASIS}

@@ -33,6 +33,11 @@ class Parts:
         self.directory.append(self.file, {"key": key, "value": value})
 
 
+def of_evaluation(name: str) -> str:
+    """What the parts of an evaluation are called."""
+    return f"evaluation-{name}"
+
+
 def discard(directory: RunDir, name: str) -> None:
     """Forget the parts of an analysis whose record is kept."""
     directory.parts_file(name).unlink(missing_ok=True)

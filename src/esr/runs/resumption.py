@@ -3,6 +3,7 @@
 from esr.errors import UserError
 from esr.records.steps import step_of
 from esr.runs.files import dumps, read_lines, write_text
+from esr.runs.parts import discard, of_evaluation
 from esr.runs.rundir import RunDir
 
 
@@ -28,6 +29,7 @@ def check(run: RunDir) -> int:
         )
     for evaluation in run.evaluations():
         run.responses(evaluation.name)
+        discard(run, of_evaluation(evaluation.name))
     return done
 
 

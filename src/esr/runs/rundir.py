@@ -177,8 +177,7 @@ class RunDir:
 
     def environment(self) -> dict[str, Any]:
         """What this run depends on besides its configuration. Raises `UserError` if that is missing or damaged."""
-        found = read_json(self.environment_file)
-        return found if isinstance(found, dict) else {}
+        return read_json(self.environment_file)
 
     def threads(self) -> int | None:
         """How many this run began with; None if it has not, or before that was recorded."""

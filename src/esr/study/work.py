@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from esr.config import Config
 from esr.console import progress, say
+from esr.errors import UserError
 from esr.records.steps import BEFORE
 from esr.runs.files import new_directory, read_json, write_json
 from esr.runs.rundir import RunDir
@@ -127,7 +128,12 @@ def finished(directory: RunDir) -> bool:
 
 def seconds(directory: RunDir) -> float:
     """Wall-clock of a finished run's last process."""
-    return float(read_json(directory.finished_file)["seconds"])
+    found = read_json(directory.finished_file).get("seconds")
+    if not isinstance(found, (int, float)):
+        raise UserError(
+            f"{directory.finished_file}: damaged, it states no seconds; remove it, and give the command again."
+        )
+    return float(found)
 
 
 def borrow_evaluations(run: PlannedRun) -> None:

@@ -18,7 +18,9 @@ SIDES = 0
 def judge(gap: Estimate, reach: Sequence[Handover], pilots: Sequence[Pilot], full: Cost | None) -> Verdict:
     """The verdict: first whether there is something to learn, then whether it will be learned, then what will be left."""
     if gap.high < WORTH:
-        why = f"The teacher is at most {_points(gap.high)} points better than the student ({gap.text(sign=True)}); nothing is to be gained."
+        why = (
+            f"The teacher is less than {100 * WORTH:g} points better ({gap.text(sign=True)}); nothing is to be gained."
+        )
         return _verdict("does not fit", [why], "another teacher")
     if not pilots:
         return _verdict("cannot tell", ["Without a pilot nothing foretells what training reaches; give --pilot 20."])
@@ -127,10 +129,6 @@ def _verdict(
         reasons=reasons,
         spare=SPARE,
     )
-
-
-def _points(share: float) -> str:
-    return f"{max(0.0, 100 * share):.1f}"
 
 
 def _needed(estimate: Estimate, distance: float) -> str:

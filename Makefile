@@ -64,12 +64,14 @@ trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second 
 	$(BIN)/python examples/smollm2/make_models.py
 	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python
 
-exports: setup ## Load exported models with transformers 4.57 (in .venv-exports) and compare logits
+exports: setup ## Load exported models with transformers 4.57 (in .venv-exports), by way of GGUF, and with what `make vllm` installed
 	test -x .venv-exports/bin/python || $(PYTHON) -m venv .venv-exports
 	.venv-exports/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-exports/bin/pip install --quiet 'transformers==4.57.*' 'peft<0.18'
 	$(BIN)/python tests/models/exports.py write .exports
 	.venv-exports/bin/python tests/models/exports.py read .exports
+	$(BIN)/python tests/models/exports.py gguf .exports
+	if test -x .venv-vllm/bin/python; then .venv-vllm/bin/python tests/models/exports.py vllm .exports; fi
 
 evals: setup ## Read exported evaluations with lm-eval and inspect (in .venv-evals, about 500 MB)
 	test -x .venv-evals/bin/python || $(PYTHON) -m venv .venv-evals

@@ -1,7 +1,9 @@
-"""Exported models read by another version of transformers: `write DIR` here, then `read DIR` in the other environment.
+"""Exported models read by others: `write DIR` here, then the reader's own word, with the Python of its environment.
 
 python tests/models/exports.py write .exports
-.venv-exports/bin/python tests/models/exports.py read .exports
+.venv-exports/bin/python tests/models/exports.py read .exports      another version of transformers, and PEFT
+python tests/models/exports.py gguf .exports                        converted to GGUF and back, with the gguf package
+.venv-vllm/bin/python tests/models/exports.py vllm .exports         vLLM's own reading of the configuration
 """
 
 import json
@@ -84,5 +86,76 @@ def read(home: Path) -> None:
         assert GenerationConfig.from_pretrained(folder / "merged").eos_token_id == [2]
 
 
+def gguf(home: Path) -> None:
+    """Convert the plain Llama to GGUF, as llama.cpp does, load that with transformers, and compare.
+
+    The other case is left out: transformers reads no scaling of rope from GGUF.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = home / "llama"
+    convert(folder / "merged", folder / "model.gguf")
+    wanted = torch.tensor(json.loads((folder / "logits.json").read_text()))
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file="model.gguf", dtype=torch.float32)
+    apart = (model(IDS).logits - wanted).abs().max().item()
+    print(f"llama, GGUF: logits differ by at most {apart:.1e}")
+    assert apart < 1e-3
+
+
+def convert(model: Path, target: Path) -> None:
+    """A Llama's directory as one GGUF file in float32, with the tokens that its tokenizer knows."""
+    import gguf
+    from safetensors.torch import load_file
+
+    settings = json.loads((model / "config.json").read_text())
+    heads, groups = settings["num_attention_heads"], settings["num_key_value_heads"]
+    writer = gguf.GGUFWriter(target, "llama")
+    writer.add_context_length(settings["max_position_embeddings"])
+    writer.add_block_count(settings["num_hidden_layers"])
+    writer.add_feed_forward_length(settings["intermediate_size"])
+    writer.add_embedding_length(settings["hidden_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(groups)
+    writer.add_rope_dimension_count(settings["hidden_size"] // heads)
+    writer.add_rope_freq_base(settings["rope_theta"])
+    writer.add_layer_norm_rms_eps(settings["rms_norm_eps"])
+    writer.add_vocab_size(settings["vocab_size"])
+    writer.add_token_list(tokens(model, settings["vocab_size"]))
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, settings["num_hidden_layers"])
+    for name, weight in load_file(model / "model.safetensors").items():
+        pairs = heads if "q_proj" in name else groups if "k_proj" in name else 0
+        if pairs:  # llama.cpp rotates neighbours, transformers the two halves of a head
+            weight = weight.view(pairs, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+        stem = names.get_name(name, try_suffixes=(".weight",))
+        writer.add_tensor(stem, weight.float().contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def tokens(model: Path, size: int) -> list[str]:
+    """The spelling of every id."""
+    found = json.loads((model / "tokenizer.json").read_text())
+    known = {i: t for t, i in found["model"]["vocab"].items()} | {a["id"]: a["content"] for a in found["added_tokens"]}
+    return [known.get(i, f"<unused{i}>") for i in range(size)]
+
+
+def vllm(home: Path) -> None:
+    """What vLLM would run: rope and end tokens as the base model has them."""
+    from vllm.config import ModelConfig
+
+    for name, rope in CASES.items():
+        found = ModelConfig(model=str(home / name / "merged"), seed=0)
+        read = found.hf_config.rope_parameters
+        assert read["rope_theta"] == rope["rope_theta"], name
+        wanted = rope.get("rope_scaling", {"rope_type": "default"})
+        assert {key: read[key] for key in wanted} == wanted, name
+        assert found.try_get_generation_config()["eos_token_id"] == [2], name
+        print(
+            f"{name}: vLLM reads theta {read['rope_theta']:g}, {read['rope_type']}, at most {found.max_model_len} tokens"
+        )
+
+
 if __name__ == "__main__":
-    {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))
+    {"write": write, "read": read, "gguf": gguf, "vllm": vllm}[sys.argv[1]](Path(sys.argv[2]))

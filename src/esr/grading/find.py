@@ -10,6 +10,7 @@ TAIL = 2000  # characters at the end of a response in which an answer without a 
 NEAR = 150  # characters between boxes that can be one answer in parts
 _TOKEN = re.compile(r"(?P<box>\\+(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
 MARK = re.compile(r"answer\s*(?:\*\*|__)?\s*(?:is\s*)?:|answer\s+is\b|\banswer\s*=|(?:^|\n)####", re.IGNORECASE)
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-z]{1,20}\*?\}")
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.IGNORECASE | re.DOTALL)
 _MARKED = re.compile(
     r"\*\*(?=\S)(.{1,80}?)\*\*|`([^`\n]{1,80})`|\\\((.{1,200}?)\\\)|(?<![\\$])\$(?!\$)([^$\n]{1,200}?)(?<!\\)\$(?![0-9])"
@@ -94,7 +95,8 @@ def _phrase(rest: str) -> str | None:
 
 def is_prose(answer: str) -> bool:
     """Whether more than an answer was found: several words, or words beside a number."""
-    return not is_words(answer) and len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}", answer)) > 1
+    text = _ENVIRONMENT.sub("", answer)
+    return not is_words(text) and len(re.findall(r"(?<!\\)\b[A-Za-z]{3,}", text)) > 1
 
 
 def repetitive(text: str) -> bool:

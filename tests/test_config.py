@@ -38,6 +38,14 @@ def test_recipes_for_code_and_functions_stand_for_both_lengths(name, n):
     assert config.eval and config.eval.temperature == 0
 
 
+def test_the_recipe_between_families_is_the_papers():
+    """Gemma-2-2B learns from Qwen3-4B, N = 50; Gemma 2 caps its attention logits, which only `eager` does."""
+    cross = load(ROOT / "configs" / "gemma-2-2b.yaml")
+    assert (cross.student.model, cross.teacher.model) == ("google/gemma-2-2b-it", "Qwen/Qwen3-4B")
+    assert cross.rollout.max_new_tokens == 50 and cross.student.attention == "eager"
+    assert cross.loss.cross == "classes" and cross.loss.merge_terminators
+
+
 def test_defaults_are_the_recipe_of_the_paper(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("student: {model: a/b}\nteacher: {model: c/d}\ndata: {source: x.jsonl}\n")

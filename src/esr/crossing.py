@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +108,7 @@ class Crossing:
         return found
 
 
-def cached(key: str, make) -> tuple[Labels, Labels]:  # type: ignore[no-untyped-def]
+def cached(key: str, make: Callable[[], tuple[Labels, Labels]]) -> tuple[Labels, Labels]:
     """Labels that were made before, from the user's cache; made and kept there otherwise."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "esr" / "classes"
     file = home / f"{key}.npz"
@@ -117,7 +117,7 @@ def cached(key: str, make) -> tuple[Labels, Labels]:  # type: ignore[no-untyped-
             return kept["student"], kept["teacher"]
     except (OSError, ValueError, KeyError):
         pass
-    made: tuple[Labels, Labels] = make()
+    made = make()
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=home, suffix=".npz", delete=False) as out:

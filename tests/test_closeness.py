@@ -1,6 +1,7 @@
 """Tasks without references: divergence and agreement against a naive reference, and the whole way through a run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def test_a_run_without_references_tells_whether_training_helped(home, capsys):
     assert "change, paired" in shown
 
 
+def measured(file: Path) -> dict[str, float]:
+    """The mean divergence on common responses by problem, from the responses of an evaluation."""
+    found: dict[str, list[float]] = {}
+    for row in map(json.loads, file.read_text().splitlines()):
+        found.setdefault(row["problem"], []).append(row["closeness"]["kl_common"])
+    return {problem: sum(values) / len(values) for problem, values in found.items()}
+
+
 def test_records_page_card_and_comparison_show_it(home, tmp_path, capsys):
     assert esr(["compare", str(home / "a"), str(home / "b"), "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)["runs"]
@@ -115,6 +124,12 @@ def test_records_page_card_and_comparison_show_it(home, tmp_path, capsys):
     page = (tmp_path / "r.html").read_text()
     assert "changed the divergence from the teacher, on the same held-out responses" in page
     assert "prompts without a reference answer" in page
+    shown = re.search(
+        r'<data value="([^"]+)" data-derived="paired_change kl_common \| ([^|]+) \| ([^|]+) \| value">', page
+    )
+    assert shown
+    after, before = (measured(home / file) for file in shown.groups()[1:])
+    assert float(shown[1]) == pytest.approx(sum(after[p] - before[p] for p in before) / len(before))
     assert esr(["export", str(home / "a"), str(tmp_path / "model")]) == 0
     assert "| divergence from the teacher, own responses |" in (tmp_path / "model" / "README.md").read_text()
 

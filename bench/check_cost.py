@@ -15,6 +15,9 @@ import sys
 import time
 from pathlib import Path
 
+from esr.analysis.fit.check import SHARE
+from esr.analysis.fit.pilots import FULL_STEPS
+from esr.records.fit import FitSettings
 from esr.runs.files import read_json, write_json
 
 RESULTS = Path("results/bench/check-cost.json")
@@ -54,6 +57,21 @@ def table(found: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(rows)
 
 
+def article() -> str:
+    """By the article's own seconds on an A6000 (arXiv:2605.27028): 194 a step with full rollouts, 180 of them writing; 8 at N = 100.
+
+    A step's time is taken to grow with N, and responses to take as long as those of a step, however many are written at once.
+    """
+    settings, steps, whole, writing, short = FitSettings(), 200, 194, 180, 8
+    pilots = min(settings.pilot, steps // SHARE) * sum(short * n / 100 for n in settings.lengths)
+    calls = 4 + len(settings.lengths)  # student, teacher, student after teacher, each pilot, teacher after all of them
+    spent, training = pilots + FULL_STEPS * whole + calls * writing, steps * whole
+    return (
+        f"In the article's setting ({steps} steps of {whole} s): pilots {pilots:.0f} s, a full step {whole} s, {calls} times writing "
+        f"{calls * writing} s, together {spent:,.0f} s of {training:,}: {100 * spent / training:.1f}%, evaluations of the training not counted."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*TITLES, []])
@@ -64,7 +82,7 @@ def main() -> None:
     for name in args.names:
         found.setdefault(args.config, {})[name] = measure(name, args.config, args.full)
         write_json(RESULTS, found)
-    print(table(found))
+    print(table(found), article(), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def check(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer problems, steps and lengths.")] = False,
     pilot: Annotated[
         int | None,
-        typer.Option(min=0, help="Steps of each pilot. [default: 20; quick: 5]"),
+        typer.Option(min=0, help="Steps of each pilot. [default: 16; quick: 5]"),
     ] = None,
     budget: Annotated[
         float | None, typer.Option(help="Minutes: while they last and the answer is open, more problems are measured.")

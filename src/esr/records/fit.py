@@ -20,7 +20,7 @@ class FitSettings(Settings):
     """Problems, apart from those of the evaluation where the task can make others."""
     lengths: tuple[int, ...] = (50, 100, 200)
     """Values of N, in tokens: each is trained for `pilot` steps, and is a prefix length of the probe."""
-    pilot: int = Field(20, ge=0)
+    pilot: int = Field(16, ge=0)
     """Steps of ESR at each N, at most a quarter of the run's, whose result is not kept; 0: no pilot, and so no verdict."""
     budget: float | None = Field(None, gt=0)
     """Minutes. While they last, more problems are measured where the verdict is least certain."""

@@ -9,7 +9,7 @@ from esr.analysis.continuation import Graded, own_grades
 from esr.analysis.fit import pilots
 from esr.analysis.fit.check import Check, begin, trained_with
 from esr.analysis.fit.extrapolate import at_the_end
-from esr.analysis.fit.probe import probe
+from esr.analysis.fit.probe import decay, probe
 from esr.analysis.fit.spending import Counts, another_block, spent
 from esr.analysis.fit.verdict import SIDES, WORTH, judge
 from esr.analysis.subject import Subject
@@ -52,6 +52,7 @@ def compute(subject: Subject, settings: FitSettings) -> Fit:
         grown = {key: count for key, count in more.items() if count > counts[key]}
         found, counts = measured(check, grown, found), more
         tried = records(check, found)
+    followed = decay(check)
     seconds = spent(check)
     shutil.rmtree(check.folder().path, ignore_errors=True)
     return Fit(
@@ -69,6 +70,7 @@ def compute(subject: Subject, settings: FitSettings) -> Fit:
         student=intervals.accuracy(list(found.student.values())),
         teacher=intervals.accuracy(list(found.teacher.values())),
         gap=found.gap,
+        decay=followed,
         full=full,
         pilots=tried,
         verdict=judge(found.gap, probed["reach"], tried, full),

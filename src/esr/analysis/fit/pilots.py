@@ -84,21 +84,22 @@ def stages(n: int) -> tuple[str, str, str]:
 
 
 def measure(check: Check, lengths: Sequence[int], count: int) -> dict[int, Grades]:
-    """The pilots at some N on the first `count` problems."""
+    """The pilots at some N on the first `count` problems. The teacher goes on after all beginnings, theirs and the untrained
+    student's, at once."""
     models, problems, cap = check.models, check.problems, check.how.max_new_tokens
-    with progress("Pilots", 2 * count * len(lengths), "response") as advance:
+    with progress("Pilots", 3 * count * len(lengths), "response") as advance:
         work, few = check.work(count, advance), check.few(advance)
         own = {n: work.heads(stages(n)[0], student(check, n), cap, 1) for n in lengths}
-        cuts = [Cut(stages(n)[1], heads, n) for n, heads in own.items()]
-        passed = work.tails_of(models.teacher, cuts, carry=models.pair.carry("student", "teacher"))
         untrained, teacher = check.own(work, "student"), check.own(work, "teacher")[: len(few.problems)]
-        begun = check.handed_over(work, "teacher", untrained, lengths)
+        passed = [Cut(stages(n)[1], own[n], n) for n in lengths]
+        begun = [Cut(stages(n)[2], untrained, n) for n in lengths]
+        tails = work.tails_of(models.teacher, [*passed, *begun], carry=models.pair.carry("student", "teacher"))
         reach = check.handed_over(few, "student", teacher, lengths)
     return {
         n: Grades(
-            with_finished(untrained, begun[i], problems),
+            with_finished(untrained, tails[len(lengths) + i], problems),
             own_grades(own[n], problems),
-            with_finished(own[n], passed[i], problems),
+            with_finished(own[n], tails[i], problems),
             continued(teacher, reach[i], n, problems),
         )
         for i, n in enumerate(lengths)

@@ -29,15 +29,21 @@ SCORED = 16
 
 
 def probe(check: Check) -> dict[str, Any]:
-    """Fields of the record: both continuation curves, lengths, divergence by position."""
-    cases = (2 + len(check.lengths)) * check.block + len(check.lengths) * min(PROBED, check.block)
+    """Fields of the record: the student after the teacher's first tokens, lengths, divergence by position."""
+    cases = 2 * check.block + len(check.lengths) * min(PROBED, check.block)
     with progress("Probe", cases, "response") as advance:
         work = check.work(check.block, advance)
         student, teacher = check.own(work, "student"), check.own(work, "teacher")
-        decay = handovers(check, work, "teacher", student, teacher)
         reach = handovers(check, check.few(advance), "student", teacher, student)
     tokens = {"student": quantiles(student), "teacher": quantiles(teacher)}
-    return {"decay": decay, "reach": reach, "tokens": tokens, **divergence(check, student)}
+    return {"reach": reach, "tokens": tokens, **divergence(check, student)}
+
+
+def decay(check: Check) -> list[Handover]:
+    """The teacher after the untrained student's first tokens: known already where pilots were measured."""
+    with progress("Teacher decay", len(check.lengths) * check.block, "response") as advance:
+        work = check.work(check.block, advance)
+        return handovers(check, work, "teacher", check.own(work, "student"), check.own(work, "teacher"))
 
 
 def handovers(

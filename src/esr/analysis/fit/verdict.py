@@ -23,7 +23,7 @@ def judge(gap: Estimate, reach: Sequence[Handover], pilots: Sequence[Pilot], ful
         )
         return _verdict("does not fit", [why], "another teacher")
     if not pilots:
-        return _verdict("cannot tell", ["Without a pilot nothing foretells what training reaches; give --pilot 20."])
+        return _verdict("cannot tell", ["Without a pilot nothing foretells what training reaches; give --pilot 16."])
     if gap.low <= 0:
         why = (
             f"Whether the teacher is better at all is open ({gap.text(sign=True)} points); about "

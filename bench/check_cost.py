@@ -68,7 +68,7 @@ def article() -> str:
     spent, training = pilots + FULL_STEPS * whole + calls * writing, steps * whole
     return (
         f"In the article's setting ({steps} steps of {whole} s): pilots {pilots:.0f} s, a full step {whole} s, {calls} times writing "
-        f"{calls * writing} s, together {spent:,.0f} s of {training:,}: {100 * spent / training:.1f}%, evaluations of the training not counted."
+        f"{calls * writing} s, together {spent:,.0f} s of {training:,} ({100 * spent / training:.1f}%), its evaluations not counted."
     )
 
 

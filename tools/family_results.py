@@ -49,7 +49,7 @@ def costs() -> list[str]:
     low, high = loss["ratios"]
     same = "the same number, bit for bit" if loss["equal"] else "another number"
     return [
-        "## What two tokenizers cost", "", "```bash", "python bench/tokenizers.py > results/bench/tokenizers.json", "```", "",
+        "## What two tokenizers cost", "", "```bash", "python bench/two_tokenizers.py > results/bench/tokenizers.json", "```", "",
         f"Loss and gradient of one step's rollouts on the lab's headline pair ({loss['tokens']:,} tokens), one tokenizer on both sides: "
         f"{loss['seconds']['plain']:.2f} processor seconds the plain way, {loss['seconds']['general']:.2f} through bytes, chunks and "
         f"classes, which give {same}: {loss['ratio']:.2f} times as long (median of {loss['repeats']} turns; {low:.2f} to {high:.2f}). "

@@ -1,6 +1,6 @@
 """What two tokenizers cost: the loss through the general path against the plain one, and the classes of large vocabularies.
 
-    python bench/tokenizers.py [--repeats 9] > results/bench/tokenizers.json
+    python bench/two_tokenizers.py [--repeats 9] > results/bench/tokenizers.json
 
 The loss, gradient included, is that of one step's rollouts on the lab's headline pair, which has one tokenizer. Once it is taken
 over one vocabulary, once as between two tokenizers that happen to be the same: bytes, chunks and classes; the numbers are equal, only

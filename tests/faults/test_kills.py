@@ -1,11 +1,15 @@
 """SIGKILL at any instant: the run that goes on is, file by file, the run that nothing befell."""
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from forked import call, contents, kill_after, write_config
+from esr import interrupts
+from esr.runs.rundir import RunDir
+from forked import call, contents, kill_after, start, write_config
 from tally import LONG, Tally
 
 STUDY = "question: '?'\nbase: c.yaml\nreference: a\nseeds: [1]\narms: {a: {}, b: {rollout.max_new_tokens: 5}}\n"
@@ -54,14 +58,38 @@ if LONG:
             assert found == expected, f"seed {tally.seed}, study {number}"
             tally.add(kills=kills, studies=1, files_compared=sum(map(len, found)))
 
+    def test_a_study_that_is_asked_to_end_has_its_runs_save_their_steps(whole, tmp_path):
+        tally = Tally("studies asked to end", of="signals", short=0, long=3)
+        for number, _ in tally:
+            home = begun(whole[0], tmp_path / str(number))
+            with open(os.devnull, "w") as nowhere:
+                process = start(COMMAND, home, nowhere.fileno())
+            runs, deadline = home / "runs" / "studies" / "s", time.monotonic() + 300
+            while not [f for f in runs.glob("*-seed*/metrics.jsonl") if f.read_text()] and time.monotonic() < deadline:
+                time.sleep(0.2)
+            os.kill(process, interrupts.ENDING[number % len(interrupts.ENDING)])
+            assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 130
+            for file in runs.glob("*-seed*/metrics.jsonl"):
+                steps = len(file.read_text().splitlines())
+                assert RunDir(file.parent).find_checkpoint(steps), "what it trained is saved"
+            tally.add(signals=1)
+
+
+COMMAND = ["study", "s.yaml", "--parallel", "2"]
+
+
+def begun(whole: Path, home: Path) -> Path:
+    """A directory with a study of two runs to be done."""
+    shutil.copytree(whole, home, ignore=shutil.ignore_patterns("run"))
+    (home / "s.yaml").write_text(STUDY)
+    return home
+
 
 def study(whole: Path, home: Path, kills: list[float]) -> tuple[list[dict[str, object]], int]:
     """What the two runs of a study say that was killed after so many seconds each time, and how often it was."""
-    shutil.copytree(whole, home, ignore=shutil.ignore_patterns("run"))
-    (home / "s.yaml").write_text(STUDY)
-    command = ["study", "s.yaml", "--parallel", "2"]
-    done = sum(kill_after(command, home, seconds) for seconds in kills)
-    assert call(command, home)[0] == 0
+    begun(whole, home)
+    done = sum(kill_after(COMMAND, home, seconds) for seconds in kills)
+    assert call(COMMAND, home)[0] == 0
     runs = [contents(run) for run in sorted((home / "runs" / "studies" / "s").glob("*-seed*"))]
     assert len(runs) == 2
     shutil.rmtree(home)

@@ -49,7 +49,7 @@ NO_WHOLE_NUMBER = [
     "'3'",
 ]
 NO_NUMBER = ["true", "no", ".inf", "-.inf", ".nan", "-1", "x", "1:30", "[1]", "{a: 1}", "'3'", "1e", "9" * 400]
-NO_TEXT = ["3", "true", "[a]", "{a: b}", "1.5", '"a\\bb"', '"a\\0b"', '"\\e[31m"', '""']
+NO_TEXT = ["3", "' '", "true", "[a]", "{a: b}", "1.5", '"a\\bb"', '"a\\0b"', '"\\e[31m"', '""']
 NO_SECTION = ["lab:x", "3", "[a]", "true", "{nonsense: 1}"]
 
 
@@ -69,7 +69,7 @@ def wrong_value(chance: random.Random) -> tuple[str, str]:
         [(WHOLE_NUMBERS, NO_WHOLE_NUMBER), (NUMBERS, NO_NUMBER), (TEXTS, NO_TEXT), (SECTIONS, NO_SECTION)]
     )
     key, value = chance.choice(keys), chance.choice(values)
-    empty = key in ("student.system_prompt", "eval.question") and value == '""'
+    empty = key in ("student.system_prompt", "eval.question") and not value.strip("\"' ")
     return (key, "3") if empty else (key, value)
 
 

@@ -17,7 +17,7 @@ class OptimConfig(Section):
     """End after the step in which the student has generated so many tokens, if that is sooner; the schedule shrinks to fit."""
     max_seconds: float | None = Field(None, gt=0)
     """The same for seconds of training (evaluations left out). Such a run cannot be repeated figure for figure."""
-    lr: float | None = Field(None, gt=0)
+    lr: float | None = Field(None, gt=0, le=1)
     """Peak learning rate. Default: 5e-5 for LoRA, 5e-6 for full fine-tuning."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Shape after the warm-up."""

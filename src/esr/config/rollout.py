@@ -36,7 +36,7 @@ class RolloutConfig(Section):
     """N, the early-stop length. The paper's ESR is 100; its full rollouts are 2048 and more."""
     horizon: HorizonConfig = HorizonConfig()
     """Which N each step takes, up to `max_new_tokens`."""
-    temperature: float = Field(0.7, ge=0)
+    temperature: float = Field(0.7, ge=0, le=100)
     """Sampling temperature; 0 is greedy. The divergence is always taken at temperature 1."""
     top_p: float = Field(0.95, gt=0, le=1)
     """Nucleus: the smallest set of tokens with this probability mass."""

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 def _home(path: str) -> str:
     """`~` and `~name` are home directories."""
+    if not path.strip():
+        raise ValueError("a path of blanks is none")
     full = os.path.expanduser(path)
     if full.startswith("~"):
         raise ValueError("there is no such home directory")

@@ -62,7 +62,7 @@ class EvalConfig(TaskConfig):
     """Responses to each problem (k of avg@k)."""
     max_new_tokens: int = Field(2048, ge=1)
     """Length cap of evaluation responses. Nothing to do with `rollout.max_new_tokens`."""
-    temperature: float = Field(0.7, ge=0)
+    temperature: float = Field(0.7, ge=0, le=100)
     """Sampling temperature; 0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus mass."""

@@ -164,6 +164,7 @@ BAD_ROWS = [
     b'{"question": ["a"], "answer": "1"}',
     b"[" * 5000,
     b'{"question": "   ", "answer": "1"}',
+    b'{"question": "a", "question": "b", "answer": "1"}',
 ]
 
 

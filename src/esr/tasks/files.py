@@ -125,12 +125,25 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 def _object(line: bytes) -> dict[str, Any] | str:
     try:
-        row = json.loads(line.decode())
+        row = json.loads(line.decode(), object_pairs_hook=_once)
+    except _Twice:
+        return "a key stands there twice"
     except UnicodeDecodeError:
         return f"not UTF-8 text; {_SAVE_AS_UTF8}"
     except (ValueError, RecursionError):
         return "not valid JSON"
     return row if isinstance(row, dict) else 'not an object like {"question": ..., "answer": ...}'
+
+
+class _Twice(ValueError):
+    """Of two values for one key, JSON's readers keep the last without a word."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise _Twice
+    return made
 
 
 def _json(path: Path) -> Iterator[Row]:

@@ -43,6 +43,11 @@ class Placed:
     sharded: bool = False
     """Whether the student, its gradients and optimiser lie in shards over the ranks."""
 
+    @classmethod
+    def of(cls, config: Config, ranks: int) -> "Placed":
+        """How `ranks` processes hold the models of a run: a student that trains all its weights in shards."""
+        return cls(config.teacher.placement, ranks, ranks > 1 and config.student.train == "full")
+
     def student_bytes(self, held: Held) -> int:
         """The student's weights on each device that trains; of shards, two layers are whole at a time."""
         return held.weights // self.ranks + 2 * held.layer if self.sharded else held.weights

@@ -97,6 +97,8 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Advan
                     bar.update(task, note=visible(note))
 
             yield advance
+    elif console.quiet:
+        yield lambda amount=1, note="": None
     else:
         yield _Lines(title, total, unit, done).advance
 

@@ -8,7 +8,6 @@ gradient through its own second forward pass only. `esr.train` holds the loop ar
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,8 +25,10 @@ from esr.method.tensors import PositionStats, Rollout
 from esr.microbatch import Accumulated, Batch, gather, micro_batches, with_less_memory
 from esr.models import dropout
 from esr.models.lm import LM
-from esr.nonfinite import NotFinite, require_finite, require_finite_gradient, with_other_kernels
+from esr.models.sharded import gathered, sharded, whole, with_ends
+from esr.nonfinite import NotFinite, not_finite, with_other_kernels
 from esr.prompts import pad
+from esr.ranks import here
 from esr.records.problem import Problem
 from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
@@ -84,16 +85,23 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
     """
     phases, memory = Phases(distiller.student.device), PeakMemory(distiller.student.device)
     batch = rollouts(distiller, pairs, index, phases)
-    attempt = with_other_kernels(partial(gradient, distiller, batch, index, phases), distiller.notify)
+    split = sharded(distiller.student) or sharded(distiller.teacher)
+    attempt = with_other_kernels(
+        lambda budget: here().together(
+            lambda: gradient(distiller, batch, index, phases, budget), NotFinite if split else Exception
+        ),
+        distiller.notify,
+    )
     try:
         scored, distiller.micro_batch_tokens = with_less_memory(
-            attempt, distiller.micro_batch_tokens, batch, distiller.notify
+            attempt, distiller.micro_batch_tokens, batch, distiller.notify, again=not split
         )
     except NotFinite as error:
         if distiller.config.optim.on_nonfinite == "stop":
             raise
         return skipped(distiller, batch, error, phases, memory)
     with phases("train"):
+        scored = over_ranks(scored)
         norm = update(distiller, lr)
     metrics = {
         "loss": scored.loss,
@@ -105,7 +113,7 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
         "optim/micro_batches": float(scored.micro_batches),
         **{f"time/{name}": seconds for name, seconds in phases.seconds.items()},
         "time/step": sum(phases.seconds.values()),
-        "memory/peak_gib": memory.gib(),
+        "memory/peak_gib": max(here().gather(memory.gib())),
     }
     if distiller.config.rollout.horizon.policy in TRACED:
         metrics |= trace(scored.stats.reverse_kl, scored.stats.agreement, batch.positions.student_starts)
@@ -129,17 +137,24 @@ def skipped(distiller: Distiller, batch: Batch, error: NotFinite, phases: Phases
 
 
 def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phases: Phases) -> Batch:
-    """Responses of at most N tokens that the student samples, without gradient, to each prompt."""
+    """Responses of at most N tokens that the student samples, without gradient, to each prompt.
+
+    Each rank samples those to its part of the prompts, and then knows all: so the loss's denominators need no message.
+    """
     n, seed, device = distiller.config.rollout.samples_per_prompt, distiller.config.run.seed, distiller.student.device
     keys = [f"{index}:{place}:{pair.problem.id}" for place, pair in enumerate(pairs)]
     student = pad([pair.student_ids for pair in pairs])
     teacher = pad([pair.teacher_ids for pair in pairs])
+    mine = here().share(range(len(pairs)))
     distiller.student.module.eval()
     with ExitStack() as stack:
         with phases("sync"):
+            stack.enter_context(gathered(distiller.student))
             stack.enter_context(decoding(distiller.student))
         with phases("generate"):
-            rollout = sample(distiller.student, student, distiller.sampler, Noise.of(seed, keys, n))
+            asked, noise_of = pad([pairs[i].student_ids for i in mine]), Noise.of(seed, [keys[i] for i in mine], n)
+            own = here().together(lambda: sample(distiller.student, asked, distiller.sampler, noise_of))
+            rollout = Rollout.join(here().gather(own.to(torch.device("cpu")))).to(device)
     noise = Noise.of(seed, keys, n, stream="selection").table(rollout.response_ids.shape[1])
     names = [pair.problem.id for pair in pairs for _ in range(n)]
     drops = dropout.seeds(seed, keys, n)
@@ -150,6 +165,8 @@ def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phas
 def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, budget: int) -> Accumulated:
     """Score the rollouts with both models and accumulate the exact gradient of the step's loss over micro-batches.
 
+    Of several ranks each does so for its rows; the loss of the step, and its gradient, are the sums over the ranks.
+
     A micro-batch has at most `budget` padded tokens.
     """
     distiller.optimizer.zero_grad(set_to_none=True)
@@ -157,32 +174,46 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
     starts = batch.positions.student_starts
     counts = StepCounts(len(starts), int(selection.kept(by, k, starts.sum(1)).sum()))
     divergence_fn = divergence.by_name(cfg.divergence, cfg.beta)
-    rows = list(micro_batches(batch, budget if padding_is_exact(distiller.student) else 1))
-    parts = [batch.select(r) for r in rows]
+    rows, idle = shares(distiller, batch, budget)
+    parts = [batch.select(r) for r in (*rows, *idle)]
     distiller.student.module.eval()
     with phases("score"), torch.no_grad():
         teacher_hidden = [
             hidden_states(distiller.teacher, part.teacher_prompts, part.positions.teacher) for part in parts
         ]
     distiller.student.module.train()
-    total = 0.0
+    total, failures = 0.0, []
     stats: list[PositionStats] = []
     weights: list[Tensor] = []
     with phases("train"):
         for part, hidden_t in zip(parts, teacher_hidden, strict=True):
+            with_ends(distiller.student)
             mask = part.positions.student_starts
             hidden_s = hidden_states(distiller.student, part.student_prompts, part.rollout, part.dropout)
             scores = score(distiller, part.positions, hidden_s, hidden_t, divergence_fn)
             weight = selection.weights(by, k, mask, scores, part.noise)
             weight = weight * selection.by_position(cfg.position_weight.shape, cfg.position_weight.scale, mask)
             loss = reduce(scores.divergence, weight, cfg.aggregation, counts)
-            require_finite(scores, index, part)
+            if len(stats) == len(rows):
+                (0 * loss).backward()
+                continue
             loss.backward()
-            require_finite_gradient(distiller.student.module, index, part)
+            failures.append(not_finite(scores, distiller.student.module, index, part))
             total += loss.item()
             stats.append(scores.detach())
             weights.append(weight)
+    if any(failures):  # only now, as ranks that hold split weights go through all micro-batches together
+        raise next(filter(None, failures))
     return gather(rows, stats, weights, batch.rollout, total)
+
+
+def shares(distiller: Distiller, batch: Batch, budget: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The rows of this rank's micro-batches, and of more that carry no loss: ranks that hold split weights run equally often."""
+    ranks, fitting = here(), budget if padding_is_exact(distiller.student) else 1
+    each = [list(micro_batches(batch, fitting, rank, ranks.world)) for rank in range(ranks.world)]
+    own, most = each[ranks.rank], max(map(len, each))
+    split = sharded(distiller.student) or sharded(distiller.teacher)
+    return own, [each[0][-1]] * (most - len(own)) if split else []
 
 
 def score(
@@ -207,10 +238,26 @@ def score(
     return flat.scatter(starts)
 
 
+def over_ranks(scored: Accumulated) -> Accumulated:
+    """What all ranks have scored: rows of other ranks are zero, so it is the sum."""
+    ranks = here()
+    ranks.add([scored.weights, *(value for _, value in scored.stats.tensors())])
+    parts = ranks.gather((scored.loss, scored.micro_batches))
+    return replace(scored, loss=sum(loss for loss, _ in parts), micro_batches=sum(number for _, number in parts))
+
+
 def update(distiller: Distiller, lr: float) -> float:
-    """Clip the gradient and take the optimiser's step; returns the gradient's norm before clipping."""
+    """Add up the ranks' gradients, clip and take the optimiser's step; returns the gradient's norm before clipping.
+
+    The sum is taken once for a step, and not by DistributedDataParallel: the loss has the whole step's denominators, so that
+    nothing is to be averaged, and ranks may have different numbers of micro-batches, or none.
+    """
     parameters = [p for group in distiller.optimizer.param_groups for p in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, distiller.config.optim.clip))
+    if here().world > 1 and not sharded(distiller.student):
+        for p in parameters:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        here().add([p.grad for p in parameters])
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, distiller.config.optim.clip)))
     for group in distiller.optimizer.param_groups:
         group["lr"] = lr
     distiller.optimizer.step()

@@ -3,9 +3,11 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from esr import budget, grading, intervals, probe, prompts, tasks
 from esr.closeness import Reference
@@ -19,8 +21,10 @@ from esr.models.checkpoint import load_trained
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model
 from esr.models.machine import machine
-from esr.pair import open_pair
+from esr.models.sharded import gathered
+from esr.pair import Pair, open_pair
 from esr.problems import Chosen, apart, training
+from esr.ranks import here
 from esr.records.base import Estimate
 from esr.records.closeness import by_problem
 from esr.records.evaluation import UNGRADED, Difference, Evaluated, Evaluation, Grade, Sample, grades
@@ -43,7 +47,8 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
     """
     if asked.eval is None:
         raise UserError("There is no evaluation task; add eval.source=TASK (for example eval.source=math500).")
-    found = run.evaluation(who.name)
+    ours = here()
+    found = ours.of_first(run.evaluation(who.name))
     if found is not None:
         discard(run, of_evaluation(who.name))
         return found
@@ -56,26 +61,37 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
         prompts.of(tokenizer, side, problem)  # what a template refuses shows before any weights are loaded
     device = resolve_device(asked.run.device)
     needs_teacher = who.step is not None and ungraded(chosen.problems)
-    with run.locked():
-        run.open_or_create(own, machine(device))
-        check_room(run.path)
-        if who.step is None:
-            lm = load_model(asked.teacher, device, pair.stops[1])
-        elif who.step == 0:
-            lm = load_model(asked.student, device, pair.stops[0])
-        else:
-            lm = load_trained(asked, run.find_checkpoint(who.step), device, pair.stops[0])
-        teacher = load_model(asked.teacher, device, pair.stops[1]) if needs_teacher else None
-        for loaded in (lm, teacher):
-            if loaded is not None:
-                probe.check(loaded)
-        against = Reference(teacher, pair.events(asked.loss.merge_terminators).to(device)) if teacher else None
+    with ExitStack() as stack:
+
+        def begin() -> tuple[LM, Reference | None]:
+            if ours.first:
+                stack.enter_context(run.locked())
+                run.open_or_create(own, machine(device))
+                check_room(run.path)
+            lm = load_one(run, asked, who, device, pair)
+            teacher = load_model(asked.teacher, device, pair.stops[1]) if needs_teacher else None
+            for loaded in (lm, teacher):
+                if loaded is not None:
+                    probe.check(loaded)
+            events = pair.events(asked.loss.merge_terminators)
+            return lm, Reference(teacher, events.to(device)) if teacher else None
+
+        lm, against = ours.together(begin)
         return keep(run, asked, who, lm, chosen, lm.terminators, against)
 
 
 def ungraded(problems: Sequence[Problem]) -> bool:
     """Whether a task has no references: its responses are measured against the teacher."""
     return bool(problems) and problems[0].grader == UNGRADED_TASK
+
+
+def load_one(run: RunDir, asked: Config, who: Evaluated, device: torch.device, pair: Pair) -> LM:
+    """The model that is evaluated."""
+    if who.step is None:
+        return load_model(asked.teacher, device, pair.stops[1])
+    if who.step == 0:
+        return load_model(asked.student, device, pair.stops[0])
+    return load_trained(asked, run.find_checkpoint(who.step), device, pair.stops[0])
 
 
 def keep(
@@ -92,21 +108,23 @@ def keep(
     One that was interrupted goes on after its finished batches. Responses without a reference are measured against a
     teacher (`against`), and on the responses of the untrained student if the run has them.
     """
-    found = run.evaluation(who.name)
+    ours = here()
+    found = ours.of_first(run.evaluation(who.name))
     if found is not None:
         return found
     assert config.eval is not None
     store, settings = of_evaluation(who.name), config.eval.settings()
     asked = {"problems": [p.id for p in chosen.problems], "settings": settings, "seed": config.run.seed}
     about = {**asked, "model": lm.config.model_dump(), "terminators": terminators}
-    done = Parts(run, store, about)
+    done = Parts(run, store, about) if ours.first else None
     if against is not None:
         against = replace(against, common=common(run, who))
     evaluation, responses = evaluate(lm, chosen.problems, config.eval, terminators, config.run.seed, who, done, against)
     evaluation = evaluation.model_copy(update={"left_out": dict(chosen.left_out)})
-    run.save_evaluation(evaluation, responses)
-    discard(run, store)
-    return evaluation
+    if ours.first:
+        run.save_evaluation(evaluation, responses)
+        discard(run, store)
+    return ours.of_first(evaluation)
 
 
 def common(run: RunDir, who: Evaluated) -> dict[tuple[str, int], list[int]] | None:
@@ -135,7 +153,8 @@ def evaluate(
     Problems that are among the parts `done` are taken from there, and others put there.
     """
     start = time.perf_counter()
-    samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done, against)
+    with gathered(lm):
+        samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done, against)
     record = {**tasks.settings(settings), "seed_sampling": seed}
     seconds = time.perf_counter() - start
     return summarise(samples, who, lm.config.model, tasks.describe(settings), record, seconds), samples
@@ -151,27 +170,37 @@ def graded_responses(
     done: Parts | None = None,
     against: Reference | None = None,
 ) -> list[Sample]:
-    """k responses to each problem, in the order of the problems: graded, or measured `against` a teacher."""
+    """k responses to each problem, in the order of the problems: graded, or measured `against` a teacher.
+
+    Each rank makes its part of a batch; all get all.
+    """
     sampler = Sampler(settings.max_new_tokens, terminators, settings.temperature, settings.top_p)
     rows = rendered(lm, problems)
     window = lm.causal_lm.config
     prompts.require_room(rows, lm.config.model, window, settings.max_new_tokens, "eval.max_new_tokens")  # type: ignore
-    size = settings.batch_size or problems_together(lm, settings, max(map(len, rows)))
-    kept = {i: None if done is None else done.get(p.id) for i, p in enumerate(problems)}
+    ours = here()
+    size = min(ours.gather(settings.batch_size or problems_together(lm, settings, max(map(len, rows))))) * ours.world
+    before = ours.of_first(done.done if done is not None else {})
+    kept = {i: before.get(p.id) for i, p in enumerate(problems)}
     graded = {i: [Sample.model_validate(s) for s in found] for i, found in kept.items() if found}
     by_length = sorted((i for i in kept if i not in graded), key=lambda i: len(rows[i]))
     with progress(title, len(problems), "problem", len(graded)) as advance:
         for start in range(0, len(by_length), size):
             batch = by_length[start : start + size]
-            noise = Noise.of(seed, [problems[i].id for i in batch], settings.samples)
             counter = _Counter(advance, settings.max_new_tokens)
-            rollout = respond(lm, [rows[i] for i in batch], sampler, noise, counter)
-            owners = [i for i in batch for _ in range(settings.samples)]
-            judged = samples_of(lm, [problems[i] for i in owners], rollout, settings, against)
-            for i, made in zip(owners, judged, strict=True):
-                graded.setdefault(i, []).append(made)
-            if done is not None:
-                for i in batch:
+
+            def own(mine: Sequence[int] = ours.share(batch), counter: _Counter = counter) -> list[Sample]:
+                if not mine:
+                    return []
+                noise = Noise.of(seed, [problems[i].id for i in mine], settings.samples)
+                rollout = respond(lm, [rows[i] for i in mine], sampler, noise, counter)
+                owners = [problems[i] for i in mine for _ in range(settings.samples)]
+                return samples_of(lm, owners, rollout, settings, against)
+
+            made = [sample for part in ours.gather(ours.together(own)) for sample in part]
+            for place, i in enumerate(batch):
+                graded[i] = made[place * settings.samples : (place + 1) * settings.samples]
+                if done is not None:
                     done.put(problems[i].id, [s.model_dump() for s in graded[i]])
             advance(len(batch))
     return [s for i in range(len(problems)) for s in graded[i]]

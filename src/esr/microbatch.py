@@ -50,13 +50,16 @@ class Accumulated:
     micro_batches: int
 
 
-def micro_batches(batch: Batch, budget: int) -> Iterator[Tensor]:
-    """Row indices of micro-batches: rows by length, so that little is padded, at most `budget` padded tokens each."""
+def micro_batches(batch: Batch, budget: int, rank: int = 0, world: int = 1) -> Iterator[Tensor]:
+    """Row indices of micro-batches: rows by length, so that little is padded, at most `budget` padded tokens each.
+
+    Of `world` ranks each takes every `world`-th row, so that all have rows of all lengths.
+    """
     sides = (batch.student_prompts, batch.positions.student), (batch.teacher_prompts, batch.positions.teacher)
     prompt, response = (
         torch.stack(parts).max(0).values for parts in zip(*((p.mask.sum(1), r.lengths) for p, r in sides), strict=True)
     )
-    order = torch.argsort(response, descending=True, stable=True).tolist()
+    order = torch.argsort(response, descending=True, stable=True)[rank::world].tolist()
     rows: list[int] = []
     for row in order:
         longest = response[rows or [row]].max() + prompt[[*rows, row]].max()
@@ -64,13 +67,14 @@ def micro_batches(batch: Batch, budget: int) -> Iterator[Tensor]:
             yield torch.tensor(rows, device=prompt.device)
             rows = []
         rows.append(row)
-    yield torch.tensor(rows, device=prompt.device)
+    if rows:
+        yield torch.tensor(rows, device=prompt.device)
 
 
 def gather(
     rows: list[Tensor], stats: list[PositionStats], weights: list[Tensor], rollout: Rollout, loss: float
 ) -> Accumulated:
-    """Put the micro-batches' statistics and weights back into the order of the rollout."""
+    """Put the micro-batches' statistics and weights back into the order of the rollout; zero in rows of other ranks."""
 
     def whole(pieces: list[Tensor]) -> Tensor:
         out = torch.zeros(rollout.response_ids.shape, device=rollout.response_ids.device)
@@ -78,16 +82,17 @@ def gather(
             out[index, : values.shape[1]] = values.float()
         return out
 
-    fields = {name: whole([getattr(s, name) for s in stats]) for name, _ in stats[0].tensors()}
+    fields = {name: whole([getattr(s, name) for s in stats]) for name in PositionStats.__dataclass_fields__}
     return Accumulated(PositionStats(**fields), whole(weights), loss, len(rows))
 
 
 def with_less_memory(
-    attempt: Callable[[int], Accumulated], budget: int, batch: Batch, notify: Callable[[str], None]
+    attempt: Callable[[int], Accumulated], budget: int, batch: Batch, notify: Callable[[str], None], again: bool = True
 ) -> tuple[Accumulated, int]:
     """Run `attempt(budget)`, and again, whole, with half the budget whenever memory runs out; no gradient is dropped.
 
     `budget` is a number of padded tokens in a micro-batch. Returns what `attempt` returned and the budget that fitted.
+    Without `again`, running out of memory is an error: a rank that holds split weights cannot go back alone.
     Raises `UserError` if a single response does not fit.
     """
     width = max(r.response_ids.shape[1] for r in (batch.positions.student, batch.positions.teacher)) + max(
@@ -97,7 +102,7 @@ def with_less_memory(
         try:
             return attempt(budget), budget
         except (RuntimeError, MemoryError, OSError) as error:
-            if not out_of_memory(error):
+            if not again or not out_of_memory(error):
                 raise
         release()
         budget = min(budget, width * len(batch.rollout))

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from esr.errors import RunStopped
@@ -29,6 +30,10 @@ class NotFinite(RunStopped):
             f"{len(part.keys)} rows, {widths[0]} tokens wide for the student, {widths[1]} for the teacher)."
         )
         self.step, self.part, self.widths = index + 1, part, widths
+        self.made_from = what, where, index, part
+
+    def __reduce__(self) -> tuple[type["NotFinite"], tuple[str, str, int, Batch]]:
+        return NotFinite, self.made_from
 
     def keep(self, run: Path) -> Path:
         """Write the micro-batch to `nonfinite/step-NNNNNN.safetensors` in a run's directory, and what is known of it beside
@@ -69,19 +74,17 @@ def with_other_kernels(attempt: Callable[[int], R], notify: Callable[[str], None
     return twice
 
 
-def require_finite(scores: PositionStats, index: int, part: Batch) -> None:
-    """Raise `NotFinite` that names the first row and position whose divergence is not finite."""
-    bad = ~torch.isfinite(scores.divergence.detach())
-    if bool(bad.any()):
-        row, position = (int(i) for i in bad.nonzero()[0])
-        raise NotFinite("loss", f"{part.keys[row]}, position {position}", index, part)
-
-
-def require_finite_gradient(module: nn.Module, index: int, part: Batch) -> None:
-    """Raise `NotFinite` if a backward pass left a gradient that is not finite.
+def not_finite(scores: PositionStats, module: nn.Module, index: int, part: Batch) -> NotFinite | None:
+    """What is not finite after a micro-batch's backward pass, if anything: the divergence somewhere, or a gradient.
 
     Gradients flow down, so what is not finite anywhere reaches the lowest trained weights: only these are looked at.
     """
+    bad = ~torch.isfinite(scores.divergence.detach())
+    if bool(bad.any()):
+        row, position = (int(i) for i in bad.nonzero()[0])
+        return NotFinite("loss", f"{part.keys[row]}, position {position}", index, part)
     lowest = next((p.grad for p in module.parameters() if p.grad is not None), None)
-    if lowest is not None and not bool(torch.isfinite(lowest).all()):
-        raise NotFinite("gradient", ", ".join(dict.fromkeys(part.keys)), index, part)
+    own = lowest.to_local() if isinstance(lowest, DTensor) else lowest
+    if own is not None and not bool(torch.isfinite(own).all()):
+        return NotFinite("gradient", ", ".join(dict.fromkeys(part.keys)), index, part)
+    return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from esr import budget, probe, prompts, trackers
-from esr.budget import Budget
+from esr.budget import Budget, Placed
 from esr.config import Config
 from esr.console import say
 from esr.distill import PromptPair
@@ -17,6 +17,7 @@ from esr.models.lm import resolve_device
 from esr.models.load import on_meta, read_config
 from esr.pair import Pair, open_pair
 from esr.problems import Chosen, Side, apart, sides, training
+from esr.ranks import here
 from esr.records.tokenizers import TwoTokenizers
 
 
@@ -84,9 +85,13 @@ def plan_memory(config: Config, longest: tuple[int, int], memory: int | None) ->
         held = budget.without_weights(config, device)
     except (RuntimeError, ValueError, NotImplementedError):
         return None
-    there = memory or budget.available(device)
-    found = budget.plan(config, held, there, *longest)
-    return found if found.fits else replace(found, remedies=tuple(budget.remedies(config, held, there, *longest)))
+    there, placed = memory or budget.available(device), Placed.of(config, here().world)
+    found = budget.plan(config, held, there, *longest, placed=placed)
+    return (
+        found
+        if found.fits
+        else replace(found, remedies=tuple(budget.remedies(config, held, there, *longest, placed=placed)))
+    )
 
 
 def require_room(

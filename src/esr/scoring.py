@@ -20,6 +20,7 @@ from esr.method.events.positions import Positions
 from esr.method.layout import lay_out
 from esr.method.tensors import PositionStats, Prompts, Rollout, concat_stats
 from esr.models.lm import LM
+from esr.models.sharded import sharded
 
 CHUNK_ELEMENTS = 2**24
 """Logits (positions x V) held at once for each model: 64 MiB in float32."""
@@ -36,7 +37,7 @@ def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout, seeds: Tensor | No
         return torch.cat(
             [hidden_states(lm, prompts.select(i), rollout.select(i), None if seeds is None else seeds[i]) for i in rows]
         )
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() and not sharded(lm):  # which all ranks run equally often
         work = lambda i: _hidden_states(lm, prompts.select(i), rollout.select(i), None)  # noqa: E731
         return torch.cat(in_halves(work, torch.arange(len(rollout), device=prompts.ids.device), "scoring"))
     return _hidden_states(lm, prompts, rollout, seeds)
@@ -53,7 +54,7 @@ def last_hidden(lm: LM, ids: Tensor) -> Tensor:
     """(R, L, D) last hidden states of rows without padding on the left: no mask, causality alone."""
     with lm.running():
         backbone = getattr(lm.causal_lm, backbone_name(lm.causal_lm))
-        return backbone(input_ids=ids, use_cache=False).last_hidden_state
+        return backbone(input_ids=ids.to(lm.device), use_cache=False).last_hidden_state.to(ids.device)
 
 
 def backbone_name(model: nn.Module) -> str:
@@ -119,15 +120,17 @@ def head(lm: LM, hidden: Tensor) -> Tensor:
     """(M, V) logits of (M, D) hidden states, through the model's own head.
 
     The model's own forward runs with its backbone replaced by the given states, so soft-capping, logit scaling and the
-    like are whatever the architecture does.
+    like are whatever the architecture does. A model on another device gets the states, and gives back the logits.
     """
-    model = lm.causal_lm
+    model, given = lm.causal_lm, hidden.to(lm.device)
     prefix = backbone_name(model)
     backbone: nn.Module = getattr(model, prefix)
     with lm.running():
-        model._modules[prefix] = _Given(hidden[None], backbone)
+        model._modules[prefix] = _Given(given[None], backbone)
         try:
-            return model(input_ids=hidden.new_zeros(1, hidden.shape[0], dtype=torch.long), use_cache=False).logits[0]
+            ids = given.new_zeros(1, given.shape[0], dtype=torch.long)
+            # `forward`: the hooks of a split model belong to its own forward pass
+            return model.forward(input_ids=ids, use_cache=False).logits[0].to(hidden.device)
         finally:
             model._modules[prefix] = backbone
 

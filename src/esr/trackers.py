@@ -35,4 +35,5 @@ def trackers(config: Config, run: RunDir) -> Iterator[Log]:
     try:
         yield lambda metrics, step: accelerator.log(metrics, step=step)
     finally:
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # `end_training` would end the group of processes too
+            tracker.finish()

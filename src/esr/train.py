@@ -1,19 +1,21 @@
 """The loop around `distill.step`: prepare, evaluate, step, log, save; resume exactly; stop cleanly."""
 
 import math
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from esr import budget, evaluate, interrupts, probe, prompts
-from esr.budget import Budget
+from esr.budget import Budget, Placed
 from esr.closeness import Reference
 from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
-from esr.errors import RunStopped
+from esr.errors import RunStopped, UserError
 from esr.footprint import footprint
 from esr.grading.find import repetitive
 from esr.interrupts import Interrupts
@@ -22,8 +24,10 @@ from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device, resolve_dtype
 from esr.models.load import load_student, load_teacher
 from esr.models.machine import machine, threads
+from esr.models.sharded import shard, with_ends
 from esr.nonfinite import NotFinite
 from esr.prepare import Prepared, prepare
+from esr.ranks import Ranks, here
 from esr.records.evaluation import Evaluated
 from esr.records.steps import step_name
 from esr.runs.environment import note_left_out
@@ -31,6 +35,7 @@ from esr.runs.files import check_room
 from esr.runs.resumption import check, forget_after
 from esr.runs.rundir import RunDir
 from esr.sampling.sampler import Sampler
+from esr.scoring import padding_is_exact
 from esr.trackers import Log, trackers
 
 SAMPLES_KEPT = 2
@@ -39,43 +44,95 @@ SAMPLES_KEPT = 2
 
 def train(config: Config, run: RunDir, fresh: bool = False) -> None:
     """Train to the last step, resuming what is there. Raises `UserError`, or `RunStopped` when interrupted."""
-    carry_out(prepare(config), run, fresh)
+    carry_out(here().together(lambda: prepare(config)), run, fresh)
 
 
 def carry_out(plan: Prepared, run: RunDir, fresh: bool = False, teacher: LM | None = None) -> None:
     """`train`, for a run that is prepared; `teacher` is one that is loaded already."""
-    config = plan.config
+    config, ours = plan.config, here()
+    ours.together(lambda: require_ranks(plan, ours))
     device = resolve_device(config.run.device)
-    with run.locked(), threads(config.run.threads or (None if fresh else run.threads())):
-        run.open_or_create(config, machine(device), fresh, plan.inputs)
-        done = check(run)
-        if run.complete(config):
-            say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
+    with ExitStack() as stack:
+        ours.together(lambda: stack.enter_context(run.locked() if ours.first else nullcontext()))
+        stack.enter_context(threads(config.run.threads or (None if fresh else run.threads())))
+        done = ours.of_first(ours.together(lambda: begin(plan, run, fresh, device) if ours.first else None))
+        if done is None:
             return
-        check_room(run.path)
-        note_left_out(run.environment_file, plan.left_out)
-        if plan.tokenizers:
-            run.save_tokenizers(plan.tokenizers)
-        with interrupts.collected() as signals:
-            distiller = build(plan, device, teacher)
-            resume(run, distiller, done)
-            if done == 0 or evaluation_due(config, done):
-                evaluate_now(plan, run, distiller, done, signals)
-            loop(plan, run, distiller, done, signals)
+        signals = stack.enter_context(interrupts.collected())
+        distiller = build(plan, device, teacher)
+        ours.together(lambda: resume(run, distiller, done))
+        if done == 0 or evaluation_due(config, done):
+            evaluate_now(plan, run, distiller, done, signals)
+        loop(plan, run, distiller, done, signals)
+
+
+def begin(plan: Prepared, run: RunDir, fresh: bool, device: torch.device) -> int | None:
+    """Make or open the run's directory; returns the step that training goes on after, None if all is done."""
+    config = plan.config
+    run.open_or_create(config, machine(device), fresh, plan.inputs)
+    done = check(run)
+    if run.complete(config):
+        say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
+        return None
+    check_room(run.path)
+    note_left_out(run.environment_file, plan.left_out)
+    if plan.tokenizers:
+        run.save_tokenizers(plan.tokenizers)
+    return done
+
+
+def load_pair(plan: Prepared, device: torch.device, teacher: LM | None) -> tuple[LM, LM]:
+    """The student, and the teacher unless it is here, tried out."""
+    config, stops = plan.config, plan.pair.stops
+    named = [
+        f"{c.model} ({str(resolve_dtype(c, device)).removeprefix('torch.')})" for c in (config.student, config.teacher)
+    ]
+    say(f"Loading {named[0]} on {device}." if teacher else f"Loading {named[0]} and {named[1]} on {device}.")
+    split = which_split(config)
+    cpu = torch.device("cpu")
+    student = load_student(config.student, cpu if split[0] else device, stops[0], config.run.seed)
+    teacher = teacher or load_teacher(config.teacher, student, cpu if split[1] else device, stops[1])
+    for lm in (student, teacher):
+        probe.check(lm)
+        padding_is_exact(lm)  # found out while weights are whole
+    return student, teacher
+
+
+def require_ranks(plan: Prepared, ours: Ranks) -> None:
+    """Raise `UserError`, on every rank, if a run cannot be divided among so many."""
+    config = plan.config
+    if config.rollout.prompts_per_step < ours.world:
+        raise UserError(
+            f"rollout.prompts_per_step is {config.rollout.prompts_per_step}, fewer than the {ours.world} processes; raise it, or "
+            "start fewer."
+        )
+    if config.teacher.placement != "sharded":
+        return
+    if ours.world == 1:
+        raise UserError(
+            "teacher.placement is sharded, but there is one process; start several (docs/scale.md), or use offloaded."
+        )
+    if config.eval and (config.eval.teacher or evaluate.ungraded(plan.measured.problems)):
+        raise UserError(
+            "A sharded teacher takes no part in evaluations; set eval.teacher=false, and evaluate graded tasks."
+        )
+
+
+def which_split(config: Config) -> tuple[bool, bool]:
+    """Whether the weights of student and teacher are split over the processes."""
+    placed = Placed.of(config, here().world)
+    return placed.sharded, placed.teacher == "sharded"
 
 
 def build(plan: Prepared, device: torch.device, teacher: LM | None = None) -> Distiller:
     """Load the student, and the teacher unless it is here, and set up the optimiser."""
     config, pair = plan.config, plan.pair
-    named = [
-        f"{c.model} ({str(resolve_dtype(c, device)).removeprefix('torch.')})" for c in (config.student, config.teacher)
-    ]
-    say(f"Loading {named[0]} on {device}." if teacher else f"Loading {named[0]} and {named[1]} on {device}.")
-    student = load_student(config.student, device, pair.stops[0], config.run.seed)
-    teacher = teacher or load_teacher(config.teacher, student, device, pair.stops[1])
-    for lm in (student, teacher):
-        probe.check(lm)
-    fitting = fit(plan, student, teacher)
+    student, scoring = here().together(lambda: load_pair(plan, device, teacher))
+    fitting = fit(plan, student, scoring, device)
+    for lm, split in zip((student, scoring), which_split(config), strict=True):
+        if split:
+            shard(lm, device)
+    with_ends(scoring)
     if fitting.checkpointing:
         model: Any = student.causal_lm
         name = "activation_checkpointing_enable"  # what transformers calls it from 5.23 on
@@ -90,14 +147,18 @@ def build(plan: Prepared, device: torch.device, teacher: LM | None = None) -> Di
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
     events = pair.events(config.loss.merge_terminators).to(device)
     baseline = pair.baseline(config.loss, device)
-    return Distiller(config, student, teacher, events, sampler, optimizer, fitting.micro_batch_tokens, say, baseline)
+    return Distiller(config, student, scoring, events, sampler, optimizer, fitting.micro_batch_tokens, say, baseline)
 
 
-def fit(plan: Prepared, student: LM, teacher: LM) -> Budget:
-    """The memory plan, now that the models are there; said if it could not be before."""
-    held = footprint(student, teacher, student.device)
-    memory = budget.available(student.device) + held.student.weights + held.teacher.weights
-    found = budget.plan(plan.config, held, memory, *plan.longest)
+def fit(plan: Prepared, student: LM, teacher: LM, device: torch.device) -> Budget:
+    """The memory plan, now that the models are there; said if it could not be before. That of the rank with the least memory."""
+    held = footprint(student, teacher, device)
+    loaded = zip((student, teacher), (held.student, held.teacher), strict=True)
+    memory = budget.available(device) + sum(
+        own.weights for lm, own in loaded if next(lm.module.parameters()).device == device
+    )
+    placed = Placed.of(plan.config, here().world)
+    found = budget.plan(plan.config, held, min(here().gather(memory)), *plan.longest, placed=placed)
     for line in () if plan.budget else found.describe():
         say(line)
     return found
@@ -107,6 +168,9 @@ def resume(run: RunDir, distiller: Distiller, done: int) -> None:
     """Restore the checkpoint of step `done`, if that is not 0. What is of later steps is dropped."""
     if done:
         checkpoint.load(distiller.student, distiller.optimizer, run.checkpoint(done))
+    if not here().first:
+        return
+    if done:
         say(f"Resuming {run.path} after step {done}.")
         changed = run.note_resumption(machine(distiller.student.device), done)
         if changed:
@@ -121,17 +185,19 @@ def evaluation_due(config: Config, number: int) -> bool:
 
 def loop(plan: Prepared, run: RunDir, distiller: Distiller, done: int, signals: Interrupts) -> None:
     """Steps `done` to the end."""
-    config, total, rows = plan.config, plan.config.optim.steps, run.metrics()
-    horizon = horizon_of(config)
-    with trackers(config, run) as log, progress("Training", total, "step", done) as advance:
+    config, total, ours = plan.config, plan.config.optim.steps, here()
+    rows, horizon = ours.of_first(run.metrics()), horizon_of(config)
+    sent = trackers(config, run) if ours.first else nullcontext(lambda metrics, step: None)
+    with sent as log, progress("Training", total, "step", done) as advance:
         while (part := config.optim.progress(rows)) < 1:
             index = len(rows)
             distiller.sampler = replace(distiller.sampler, max_new_tokens=horizon.at(index, rows))
             report = step_or_save(run, distiller, batch_of(plan, index), index, lr_at(part * total, config.optim))
-            rows.append(record(run, distiller.student, report, index + 1, config.run.rollouts_every, log))
+            write = partial(record, run, distiller.student, report, index + 1, config.run.rollouts_every, log)
+            rows.append(ours.of_first(write() if ours.first else None))
             limited = f", {config.optim.progress(rows):.0%} of the budget" if config.optim.limited else ""
             advance(note=f"loss {report.metrics['loss']:.3f}, {report.metrics['length/mean']:.0f} tokens{limited}")
-            last, stop = config.optim.progress(rows) >= 1, signals.received
+            last, stop = config.optim.progress(rows) >= 1, ours.vote(signals.received)
             due = evaluation_due(config, index + 1) and not last
             if last or stop or due or (index + 1) % config.run.checkpoint_every == 0:
                 checkpoint.save(run, distiller.student, distiller.optimizer, index + 1)
@@ -163,11 +229,17 @@ def step_or_save(run: RunDir, distiller: Distiller, pairs: list[PromptPair], ind
         if index and not any(p.name == step_name(index) for p in run.checkpoints()):
             checkpoint.save(run, distiller.student, distiller.optimizer, index)
         raise RunStopped(
-            f"{error} Saved before it; {error.keep(run.path)} repeats it, optim.on_nonfinite=skip goes on without it."
+            f"{error} Saved before it; {kept(error, run)} repeats it, optim.on_nonfinite=skip goes on without it."
         ) from None
     if report.skipped:
-        say(f"{report.skipped} The step is skipped; {report.skipped.keep(run.path)} repeats it.")
+        say(f"{report.skipped} The step is skipped; {kept(report.skipped, run)} repeats it.")
     return report
+
+
+def kept(error: NotFinite, run: RunDir) -> str:
+    """The file that repeats a step, which rank 0 writes."""
+    ours = here()
+    return ours.of_first(ours.together(lambda: str(error.keep(run.path)) if ours.first else ""))
 
 
 def batch_of(plan: Prepared, index: int) -> list[PromptPair]:

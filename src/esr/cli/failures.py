@@ -5,6 +5,7 @@ import re
 
 KEPT = "What was finished before is kept"
 AGAIN = "the same command then goes on"
+LOST = re.compile(r"gloo.*(closed|reset|refused|[Tt]imed out)|NCCL")
 OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|Cannot allocate memory", re.IGNORECASE)
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust quote the system."""
@@ -14,6 +15,8 @@ def sentence(error: BaseException) -> str | None:
     """The sentence for an error that is not the program's fault; None for any other."""
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error))):
         return f"Memory ran out. {KEPT}; with a smaller optim.micro_batch_tokens or eval.batch_size, or with more memory, {AGAIN}."
+    if isinstance(error, RuntimeError) and LOST.search(str(error)):
+        return f"Another process of this run has ended or does not answer, so this one ends too. {KEPT}; {AGAIN}."
     number = getattr(error, "errno", None) if isinstance(error, OSError) else _quoted(error)
     if number is None:
         return None

@@ -9,10 +9,12 @@ import typer
 from esr import __version__, interrupts
 from esr.cli import analyze, check, compare, config, demo, eval, export, lab, report, study, train, watch
 from esr.cli.failures import sentence
-from esr.console import say
+from esr.console import console, say
 from esr.errors import RunStopped, UserError
 from esr.runs import trust
 
+SHARED = ("train", "eval")
+"""Commands that several processes work on together (docs/scale.md)."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C, SIGTERM or SIGHUP."""
 app = typer.Typer(
@@ -39,6 +41,7 @@ app.command("config")(config.config)
 
 @app.callback(invoke_without_command=True)
 def root(
+    ctx: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
     trust_remote_code: bool = typer.Option(
         False, "--trust-remote-code", help="Run Python code that comes with the models of a run directory."
@@ -46,6 +49,8 @@ def root(
 ) -> None:
     """On-policy distillation with Early Stopping Rollout."""
     trust.ALLOWED.set(trust_remote_code)
+    if launched() and ctx.invoked_subcommand not in SHARED:
+        raise UserError(f"esr {ctx.invoked_subcommand} runs in one process; start it without a launcher.")
     if version:
         print(f"esr {__version__}")
         raise typer.Exit
@@ -75,24 +80,32 @@ def run(arguments: list[str] | None = None) -> int:
         if code == INTERRUPTED:
             say("Stopped. What was finished is kept; the same command goes on.")
         return code
-    except UserError as error:
-        say(f"Error: {error}")
-        return 2
-    except RunStopped as stopped:
-        say(str(stopped))
-        return 1
     except Exception as error:
-        known = sentence(error)
+        console.quiet &= getattr(error, "common", False)  # a process that fails alone says so itself
+        if isinstance(error, RunStopped):
+            say(str(error))
+            return 1
+        known = str(error) if isinstance(error, UserError) else sentence(error)
         if known is None:
             raise
         say(f"Error: {known}")
-        return 1
+        return 2 if isinstance(error, UserError) else 1
     return 0
+
+
+def launched() -> bool:
+    """Whether a launcher started this process and others (`accelerate launch`, `torchrun`)."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def main() -> None:
     interrupts.obey()
-    sys.exit(run())
+    if not launched():
+        sys.exit(run())
+    from esr.ranks import joined
+
+    with joined():
+        sys.exit(run())
 
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ class TeacherConfig(ModelConfig):
             raise ValueError("placement: device and device: NAME go together; give both or neither")
         if self.quantization != "none" and self.placement not in ("same", "device"):
             raise ValueError(f"quantization does not go with placement: {self.placement}; use same or device")
+        if self.adapter and self.placement in ("offloaded", "sharded"):
+            raise ValueError(f"an adapter does not go with placement: {self.placement}; merge it into the model first")
         if self.prompt is not None and "{question}" not in self.prompt:
             raise ValueError("prompt does not contain {question}, so the teacher would not see the problem")
         return self

@@ -18,6 +18,8 @@ from esr.errors import UserError
 from esr.models.adapters import adapter_tensors, same_tensors
 from esr.models.lm import LM
 from esr.models.load import load_student
+from esr.models.sharded import load_whole, part_of, sharded, whole, whole_weights
+from esr.ranks import here
 from esr.records.base import FORMAT_VERSION
 from esr.records.steps import step_of
 from esr.runs.files import new_directory, read_json, write_json
@@ -29,20 +31,26 @@ KEEP_OPTIMIZERS = 2
 
 
 def save(run: RunDir, student: LM, optimizer: torch.optim.Optimizer, step: int) -> Path:
-    """Write `checkpoints/step-NNNNNN` (`adapter/` or `model/`, the optimiser, `state.json`)."""
-    target = run.checkpoint(step)
+    """Write `checkpoints/step-NNNNNN` (`adapter/` or `model/`, the optimiser, `state.json`); rank 0 does so for all."""
+    target, state = run.checkpoint(step), _optimizer_tensors(student.module, optimizer)
+    weights = whole_weights(student.module) if sharded(student) else None
+    if not here().first:
+        return target
     run.sync_logs()
     with new_directory(target) as folder:
-        save_weights(student, folder)
-        save_file(_optimizer_tensors(student.module, optimizer), folder / OPTIMIZER)
+        save_weights(student, folder, weights)
+        save_file(state, folder / OPTIMIZER)
         write_json(folder / STATE, {"format_version": FORMAT_VERSION, "step": step})
     for old in run.checkpoints()[:-KEEP_OPTIMIZERS]:
         (old / OPTIMIZER).unlink(missing_ok=True)
     return target
 
 
-def save_weights(student: LM, folder: Path) -> None:
-    """The trained weights: a PEFT adapter in `adapter/`, or the whole model in `model/`, under the module's own names."""
+def save_weights(student: LM, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """The trained weights: a PEFT adapter in `adapter/`, or the whole model in `model/`, under the module's own names.
+
+    `weights` are those of a model that is split over the ranks, gathered.
+    """
     if isinstance(student.module, peft.PeftModel):
         student.module.save_pretrained(
             str(folder / "adapter"),
@@ -50,9 +58,13 @@ def save_weights(student: LM, folder: Path) -> None:
             save_embedding_layers=False,  # type: ignore[list-item]
         )
         (folder / "adapter" / "README.md").unlink(missing_ok=True)
+        return
+    (folder / "model").mkdir(parents=True)
+    file = folder / "model" / "model.safetensors"
+    if weights is None:
+        save_model(student.module, str(file))
     else:
-        (folder / "model").mkdir(parents=True)
-        save_model(student.module, str(folder / "model" / "model.safetensors"))
+        save_file(weights, file)
 
 
 def load_weights(student: LM, checkpoint: Path) -> None:
@@ -62,6 +74,8 @@ def load_weights(student: LM, checkpoint: Path) -> None:
             state = load_file(checkpoint / "adapter" / "adapter_model.safetensors", device=str(student.device))
             same_tensors(adapter_tensors(student.module, student.adapter or "default"), state, str(checkpoint))
             peft.set_peft_model_state_dict(student.module, state, adapter_name=student.adapter or "default")
+        elif sharded(student):
+            load_whole(student.module, checkpoint / "model" / "model.safetensors")
         else:
             load_model(student.module, checkpoint / "model" / "model.safetensors", device=str(student.device))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -101,7 +115,9 @@ def _optimizer_tensors(module: nn.Module, optimizer: torch.optim.Optimizer) -> d
     """AdamW's state by parameter name."""
     names: dict[Tensor, str] = {p: n for n, p in module.named_parameters()}
     return {
-        f"{names[p]}:{key}": value.contiguous() for p, state in optimizer.state.items() for key, value in state.items()
+        f"{names[p]}:{key}": whole(value).contiguous()
+        for p, state in optimizer.state.items()
+        for key, value in state.items()
     }
 
 
@@ -117,7 +133,7 @@ def _restore_optimizer(
     for name, value in tensors.items():
         parameter, _, key = name.rpartition(":")
         state: dict[str, Any] = optimizer.state[parameters[parameter]]
-        state[key] = value if key == "step" else value.to(parameters[parameter])
+        state[key] = value if key == "step" else part_of(value, parameters[parameter])
 
 
 def load_trained(config: Config, saved: Path, device: torch.device, terminators: tuple[int, ...]) -> LM:

@@ -1,6 +1,7 @@
 """A causal language model with its tokenizer, and how to run it."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ class LM:
     """Run the forward pass under autocast (float32 master weights)."""
     dropout: Codes | None = None
     """Tells the adapter's dropout which rows it sees; None: nothing is dropped."""
+    at: torch.device | None = None
+    """Where it computes, if its weights are elsewhere until a layer needs them; None: where they are."""
 
     @property
     def causal_lm(self) -> nn.Module:
@@ -50,7 +53,7 @@ class LM:
 
     @property
     def device(self) -> torch.device:
-        return next(self.module.parameters()).device
+        return self.at or next(self.module.parameters()).device
 
     @property
     def vocab_size(self) -> int:
@@ -86,18 +89,21 @@ def _adapter(module: peft.PeftModel, name: str | None) -> Iterator[None]:
             module.set_adapter(before)
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device that `run.device` names; `auto` takes an accelerator if there is one."""
+def resolve_device(name: str, key: str = "run.device") -> torch.device:
+    """The device that a key of the configuration names; `auto` takes an accelerator if there is one.
+
+    Each of several processes on a machine has a card of its own.
+    """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
+        name = accelerator.type if accelerator else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(
-            f"run.device is {name!r}, which is not available here ({str(error).splitlines()[0]})."
-        ) from None
+        raise UserError(f"{key} is {name!r}, which is not available here ({str(error).splitlines()[0]}).") from None
     return device
 
 

@@ -20,10 +20,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from esr.config import ModelConfig, StudentConfig
+from esr.config import ModelConfig, StudentConfig, TeacherConfig
 from esr.console import say
 from esr.errors import UserError
-from esr.models import dropout, hub
+from esr.models import dropout, hub, places
 from esr.models.adapters import adapter_tensors, few, fresh_adapter, same_tensors
 from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
 from esr.models.quiet import quiet
@@ -78,6 +78,7 @@ def _source(config: ModelConfig) -> dict[str, Any]:
 
 def check(config: ModelConfig) -> None:
     """Fail within seconds if the model's configuration cannot be had. Loads no weights."""
+    places.check(config)
     path = location(config.model)
     if Path(path).is_dir():
         wanted = config.gguf_file or "config.json"
@@ -162,6 +163,7 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype |
         options["attn_implementation"] = config.attention
     if not config.gguf_file:
         options["use_safetensors"] = True
+    options |= places.options(config, device, dtype)
     with loading(config, config.model):
         model, report = AutoModelForCausalLM.from_pretrained(location(config.model), **options)
     lost = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
@@ -173,7 +175,7 @@ def load_weights(config: ModelConfig, device: torch.device, dtype: torch.dtype |
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-    return model.to(device).eval().requires_grad_(False)
+    return places.put(model, config, device).eval().requires_grad_(False)
 
 
 def put_on(module: nn.Module, config: ModelConfig, name: str, trainable: bool = False) -> nn.Module:
@@ -200,11 +202,13 @@ def put_on(module: nn.Module, config: ModelConfig, name: str, trainable: bool = 
 
 
 def load_model(config: ModelConfig, device: torch.device, terminators: tuple[int, ...]) -> LM:
-    """A frozen model, with its adapter if it has one."""
+    """A frozen model, with its adapter if it has one; a teacher where it is placed."""
+    device = places.device_of(config, device)
     module = load_weights(config, device, resolve_dtype(config, device))
     if config.adapter:
         module = put_on(module, config, TEACHER).requires_grad_(False).eval()
-    return LM(module, load_tokenizer(config), config, terminators, TEACHER if config.adapter else None)
+    adapter, at = TEACHER if config.adapter else None, device if places.placement(config) == "offloaded" else None
+    return LM(module, load_tokenizer(config), config, terminators, adapter, at=at)
 
 
 def load_student(config: StudentConfig, device: torch.device, terminators: tuple[int, ...], seed: int) -> LM:
@@ -238,7 +242,8 @@ def load_teacher(config: ModelConfig, student: LM, device: torch.device, termina
 
 
 def shares_base(teacher: ModelConfig, student: ModelConfig) -> bool:
-    """Whether both are the same frozen weights (adapters apart)."""
+    """Whether both are the same frozen weights (adapters apart): then they are not loaded twice, wherever a teacher would be."""
     same = ("model", "revision", "gguf_file", "dtype", "attention", "trust_remote_code")
     frozen = isinstance(student, StudentConfig) and student.train == "lora"
-    return frozen and all(getattr(teacher, name) == getattr(student, name) for name in same)
+    rounded = isinstance(teacher, TeacherConfig) and teacher.quantization != "none"
+    return frozen and not rounded and all(getattr(teacher, name) == getattr(student, name) for name in same)

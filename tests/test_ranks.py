@@ -1,0 +1,163 @@
+"""Several processes of one run give what one gives, and none of them hangs whatever happens to another."""
+
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import esr.distill
+import esr.train
+from esr.runs.rundir import RunDir
+from forked import call, write_config
+from ranked import Crew
+
+ARGUMENTS = ["train", "c.yaml", "rollout.samples_per_prompt=2", "student.dtype=float32", "teacher.dtype=float32"]
+FULL = ["student.train=full", "optim.lr=0.001"]
+SHARDED = ["teacher.placement=sharded"]
+
+
+def trained(run: Path) -> dict[str, torch.Tensor]:
+    (file,) = RunDir(run).checkpoints()[-1].glob("*/*model.safetensors")
+    return load_file(file)
+
+
+def steady(row: dict) -> dict:
+    """A row of metrics without what depends on how the work was divided."""
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "memory/", "optim/micro"))}
+
+
+def same_run(run: Path, other: Path) -> None:
+    """The same rollouts, and the same numbers and weights to rounding."""
+    rows = [[steady(row) for row in RunDir(path).metrics()] for path in (run, other)]
+    assert len(rows[0]) == len(rows[1]) > 0
+    for ours, theirs in zip(*rows):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+    weights = trained(run), trained(other)
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def alone(pair_dir, tmp_path_factory) -> Path:
+    """Where one process has trained."""
+    home = tmp_path_factory.mktemp("ranks")
+    write_config(home, pair_dir)
+    assert call(ARGUMENTS, home)[0] == 0
+    return home
+
+
+@pytest.fixture
+def home(pair_dir, tmp_path) -> Path:
+    write_config(tmp_path, pair_dir)
+    return tmp_path
+
+
+def slowly(rank: int) -> None:
+    """Steps that leave time to be interrupted."""
+    real = esr.train.step
+
+    def step(*arguments):
+        time.sleep(0.2)
+        return real(*arguments)
+
+    esr.train.step = step
+
+
+def after_steps(run: Path, count: int) -> None:
+    """Wait until a run has taken so many steps."""
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() or len(RunDir(run).metrics()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_two_processes_train_what_one_trains_and_evaluate_what_one_evaluates(alone, home):
+    crew = Crew(ARGUMENTS, home)
+    assert crew.wait() == [0, 0], crew.said()
+    same_run(home / "run", alone / "run")
+    texts = [[(s.problem, s.text, s.grade) for s in RunDir(h / "run").responses("teacher")] for h in (alone, home)]
+    assert texts[0] == texts[1]
+    assert crew.said()[1] == ""
+
+
+@pytest.mark.parametrize("changes", [[], FULL, SHARDED], ids=["adapter", "all weights", "sharded teacher"])
+def test_a_rank_without_a_position_to_train_on_changes_no_gradient(changes, pair_dir, home):
+    """Responses of uneven length; those that rank 1 scores carry no loss."""
+
+    def masked(rank: int = 0) -> None:
+        real = esr.distill.rollouts
+
+        def rollouts(*arguments):
+            batch = real(*arguments)
+            order = torch.argsort(batch.rollout.lengths, descending=True, stable=True)
+            starts = batch.positions.student_starts.clone()
+            starts[order[1::2]] = False
+            return replace(batch, positions=replace(batch.positions, student_starts=starts, teacher_starts=starts))
+
+        esr.distill.rollouts = rollouts
+
+    arguments = [*ARGUMENTS, "optim.steps=5", "optim.micro_batch_tokens=60", "eval=null", *changes]
+    write_config(home / "one", pair_dir)
+    assert call([a for a in arguments if a not in SHARDED], home / "one", masked)[0] == 0
+    crew = Crew(arguments, home, prepare=masked)
+    assert crew.wait() == [0, 0], crew.said()
+    same_run(home / "run", home / "one" / "run")
+
+
+def test_all_weights_split_over_two_processes_go_on_in_one(pair_dir, home):
+    write_config(home / "one", pair_dir)
+    assert call([*ARGUMENTS, *FULL], home / "one")[0] == 0
+    crew = Crew([*ARGUMENTS, *FULL], home, prepare=slowly)
+    after_steps(home / "run", 3)
+    crew.signal(signal.SIGTERM, 1)
+    assert crew.wait() == [1, 1], crew.said()
+    assert "Stopped after step" in crew.said()[0]
+    assert call([*ARGUMENTS, *FULL], home)[0] == 0
+    same_run(home / "run", home / "one" / "run")
+
+
+def test_a_killed_process_ends_the_others_with_a_sentence_and_the_run_goes_on(alone, home):
+    """One of two is killed, then both; two and then one go on."""
+    crew = Crew(ARGUMENTS, home, prepare=slowly)
+    after_steps(home / "run", 3)
+    crew.signal(signal.SIGKILL, 1)
+    assert crew.wait() == [1, -signal.SIGKILL], crew.said()
+    assert "Another process of this run has ended" in " ".join(crew.said()[0].split())
+    crew = Crew(ARGUMENTS, home, prepare=slowly)
+    after_steps(home / "run", 5)
+    crew.signal(signal.SIGKILL, 0, 1)
+    assert crew.wait() == [-signal.SIGKILL] * 2
+    assert call(ARGUMENTS, home)[0] == 0
+    same_run(home / "run", alone / "run")
+
+
+def test_running_out_of_memory_on_one_rank_repeats_the_step_on_all(alone, home):
+    def short(rank: int) -> None:
+        real, calls = esr.distill.hidden_states, []
+
+        def hidden_states(lm, prompts, rollout, *seeds):
+            calls.append(1)
+            if rank == 1 and seeds and len(calls) < 4:
+                raise torch.OutOfMemoryError("pretended")
+            return real(lm, prompts, rollout, *seeds)
+
+        esr.distill.hidden_states = hidden_states
+
+    crew = Crew(ARGUMENTS, home, prepare=short)
+    assert crew.wait() == [0, 0], crew.said()
+    assert "the step is done again" in " ".join(crew.said()[0].split())
+    same_run(home / "run", alone / "run")
+
+
+def test_a_mistake_is_said_once(home):
+    crew = Crew([*ARGUMENTS, "rollout.prompts_per_step=1"], home)
+    assert crew.wait() == [2, 2]
+    assert "fewer than the 2 processes" in " ".join(crew.said()[0].split()) and crew.said()[1] == ""
+    crew = Crew(["report", "run"], home)
+    assert crew.wait() == [2, 2]
+    assert "esr report runs in one process" in crew.said()[0]

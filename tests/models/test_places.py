@@ -1,23 +1,18 @@
 """Where a teacher's weights are kept changes no number, and what is missing is said before anything is loaded."""
 
 import importlib.util
-import os
-from pathlib import Path
 
 import pytest
 import torch
 
 from esr.config import ModelConfig, StudentConfig, TeacherConfig
 from esr.errors import UserError
-from esr.meters import resident_peak
-from esr.method.tensors import Rollout
 from esr.models.load import check, load_model, load_student, load_teacher, shares_base
 from esr.prompts import pad
 from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
 from esr.sampling.sampler import Sampler
 from esr.scoring import head, hidden_states
-from tiny import save_model
 
 CPU = torch.device("cpu")
 
@@ -54,32 +49,3 @@ def test_quantization_without_bitsandbytes_is_a_sentence(pair_dir, monkeypatch):
 def test_a_device_that_is_not_there_is_a_sentence(pair_dir):
     with pytest.raises(UserError, match=r"teacher.device is 'cuda:7'"):
         check(TeacherConfig(model=str(pair_dir / "teacher"), placement="device", device="cuda:7"))
-
-
-def test_an_offloaded_teacher_takes_less_memory_than_its_weights(tmp_path):
-    """64 MiB of weights, of which one layer is there at a time; the peak is that of a process of its own."""
-    save_model(tmp_path / "large", seed=1, layers=24, hidden=256)
-    weights = sum(file.stat().st_size for file in (tmp_path / "large").glob("*.safetensors"))
-    peaks = {place: peak_of_scoring(tmp_path / "large", place) for place in ("same", "offloaded")}
-    assert peaks["same"] > 0.9 * weights
-    assert peaks["offloaded"] < 0.4 * weights, peaks
-
-
-def peak_of_scoring(model: Path, place: str) -> int:
-    """Bytes that loading a teacher and scoring with it adds to a process at most."""
-    ours, theirs = os.pipe()
-    process = os.fork()
-    if not process:
-        Path("/proc/self/clear_refs").write_text("5")
-        before = resident_peak()
-        lm = load_model(TeacherConfig(model=str(model), dtype="float32", placement=place), CPU, (2,))
-        responses = Rollout(torch.ones(2, 6, dtype=torch.long), torch.ones(2, 6, dtype=torch.bool), torch.zeros(2))
-        with torch.no_grad():
-            hidden_states(lm, pad([[3, 4], [5, 6, 7]]), responses)
-        os.write(theirs, str(resident_peak() - before).encode())
-        os._exit(0)
-    os.close(theirs)
-    with open(ours) as pipe:
-        peak = int(pipe.read())
-    os.waitpid(process, 0)
-    return peak

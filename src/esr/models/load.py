@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from esr.config import ModelConfig, StudentConfig, TeacherConfig
+from esr.config import ModelConfig, StudentConfig
 from esr.console import say
 from esr.errors import UserError
 from esr.models import dropout, hub, places
@@ -245,5 +245,8 @@ def shares_base(teacher: ModelConfig, student: ModelConfig) -> bool:
     """Whether both are the same frozen weights (adapters apart): then they are not loaded twice, wherever a teacher would be."""
     same = ("model", "revision", "gguf_file", "dtype", "attention", "trust_remote_code")
     frozen = isinstance(student, StudentConfig) and student.train == "lora"
-    rounded = isinstance(teacher, TeacherConfig) and teacher.quantization != "none"
-    return frozen and not rounded and all(getattr(teacher, name) == getattr(student, name) for name in same)
+    return (
+        frozen
+        and not places.rounded(teacher)
+        and all(getattr(teacher, name) == getattr(student, name) for name in same)
+    )

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import logging
 import tempfile
 from typing import Any
 
@@ -26,13 +27,18 @@ def placement(config: ModelConfig) -> str:
     return config.placement if isinstance(config, TeacherConfig) else "same"
 
 
+def rounded(config: ModelConfig) -> bool:
+    """Whether a model's weights are rounded when they are loaded."""
+    return isinstance(config, TeacherConfig) and config.quantization != "none"
+
+
 def check(config: ModelConfig) -> None:
     """Raise `UserError` if the place or the rounding is not to be had here. Loads nothing."""
     if not isinstance(config, TeacherConfig):
         return
     if config.device is not None:
         resolve_device(config.device, "teacher.device")
-    if config.quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
+    if rounded(config) and importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(
             f"teacher.quantization is {config.quantization}, which needs bitsandbytes; pip install 'esr-distill[quantization]'."
         )
@@ -46,7 +52,8 @@ def device_of(config: ModelConfig, device: torch.device) -> torch.device:
 
 def options(config: ModelConfig, device: torch.device, dtype: torch.dtype | str) -> dict[str, Any]:
     """What transformers is told about it when it loads a model that computes on `device`."""
-    if isinstance(config, TeacherConfig) and config.quantization != "none":
+    if isinstance(config, TeacherConfig) and rounded(config):
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of each product that it casts
         four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
         rounding = transformers.BitsAndBytesConfig(
             **(four if config.quantization == "4bit" else {"load_in_8bit": True})

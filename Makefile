@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults browser tokenizers properties matrix sandbox bfcl grading trl exports evals architectures check format results docs clean
+.PHONY: help setup demo test faults browser tokenizers properties matrix sandbox bfcl grading trl vllm exports evals architectures check format results docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -65,6 +65,12 @@ trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second 
 	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python
 
 exports: setup ## Load exported models with transformers 4.57 (in .venv-exports), by way of GGUF, and with what `make vllm` installed
+vllm: setup ## Compare with a real vLLM server (in .venv-vllm, about 2 GB): scores, rollouts, evaluation, a server that is killed
+	$(PYTHON) tools/setup_vllm.py .venv-vllm
+	$(BIN)/python examples/smollm2/make_models.py
+	$(BIN)/python bench/servers.py .venv-vllm/bin/python --out results/bench/servers.json
+
+exports: setup ## Load exported models with transformers 4.57 (in .venv-exports) and compare logits
 	test -x .venv-exports/bin/python || $(PYTHON) -m venv .venv-exports
 	.venv-exports/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-exports/bin/pip install --quiet 'transformers==4.57.*' 'peft<0.18'

@@ -5,7 +5,7 @@ scores every one of them; the student is trained on the exact reverse KL between
 gradient through its own second forward pass only. `esr.train` holds the loop around it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -25,6 +25,7 @@ from esr.method.tensors import PositionStats, Rollout
 from esr.microbatch import Accumulated, Batch, gather, micro_batches, with_less_memory
 from esr.models import dropout
 from esr.models.lm import LM
+from esr.models.server import ahead
 from esr.models.sharded import gathered, sharded, whole, with_ends
 from esr.nonfinite import NotFinite, not_finite, with_other_kernels
 from esr.prompts import pad
@@ -35,6 +36,10 @@ from esr.sampling.noise import Noise
 from esr.sampling.packed import decoding
 from esr.sampling.sampler import Sampler
 from esr.scoring import at, chunk_rest, compare, hidden_states, padding_is_exact
+from esr.served import published
+
+AHEAD = 4
+"""Micro-batches that servers are asked for at the same time."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class Distiller:
     """Told of what the user should know while a run goes on."""
     of_logits: Divergence | None = None
     """A baseline between different tokenizers, instead of the divergence over `events`."""
+    measured: LM | None = None
+    """The student as it is evaluated, if other servers write then, or none."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,7 @@ def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phas
     with ExitStack() as stack:
         with phases("sync"):
             stack.enter_context(gathered(distiller.student))
+            published(distiller.student, index)
             stack.enter_context(decoding(distiller.student))
         with phases("generate"):
             asked, noise_of = pad([pairs[i].student_ids for i in mine]), Noise.of(seed, [keys[i] for i in mine], n)
@@ -178,18 +186,19 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
     parts = [batch.select(r) for r in (*rows, *idle)]
     distiller.student.module.eval()
     with phases("score"), torch.no_grad():
-        teacher_hidden = [
-            hidden_states(distiller.teacher, part.teacher_prompts, part.positions.teacher) for part in parts
-        ]
+        teacher_hidden = scored(distiller.teacher, parts)
     distiller.student.module.train()
     total, failures = 0.0, []
     stats: list[PositionStats] = []
     weights: list[Tensor] = []
-    with phases("train"):
-        for part, hidden_t in zip(parts, teacher_hidden, strict=True):
+    for part in parts:
+        with phases("train"):
             with_ends(distiller.student)
             mask = part.positions.student_starts
             hidden_s = hidden_states(distiller.student, part.student_prompts, part.rollout, part.dropout)
+        with phases("score"):
+            hidden_t = next(teacher_hidden)
+        with phases("train"):
             scores = score(distiller, part.positions, hidden_s, hidden_t, divergence_fn)
             weight = selection.weights(by, k, mask, scores, part.noise)
             weight = weight * selection.by_position(cfg.position_weight.shape, cfg.position_weight.scale, mask)
@@ -214,6 +223,15 @@ def shares(distiller: Distiller, batch: Batch, budget: int) -> tuple[list[Tensor
     own, most = each[ranks.rank], max(map(len, each))
     split = sharded(distiller.student) or sharded(distiller.teacher)
     return own, [each[0][-1]] * (most - len(own)) if split else []
+
+
+def scored(teacher: LM, parts: Sequence[Batch]) -> Iterator[Tensor]:
+    """The teacher's hidden states for each micro-batch: all now, or from servers, which are asked while the student trains."""
+    sides = [(part.teacher_prompts, part.positions.teacher) for part in parts]
+    if teacher.scorer is None:
+        return iter([hidden_states(teacher, *side) for side in sides])
+    scorer = teacher.scorer
+    return ahead(lambda turn: scorer(*sides[turn], turn), range(len(sides)), AHEAD)
 
 
 def score(

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from esr.grading.find import repetitive
 from esr.method.tensors import Rollout
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM, resolve_device
-from esr.models.load import load_model
+from esr.models.load import load_model, load_tokenizer
 from esr.models.machine import machine
 from esr.models.sharded import gathered
 from esr.pair import Pair, open_pair
@@ -36,6 +37,7 @@ from esr.runs.rundir import RunDir
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
+from esr.served import push_adapter, unloaded
 from esr.tasks.rows import UNGRADED as UNGRADED_TASK
 
 
@@ -68,10 +70,10 @@ def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluatio
                 stack.enter_context(run.locked())
                 run.open_or_create(own, machine(device))
                 check_room(run.path)
-            lm = load_one(run, asked, who, device, pair)
+            lm = load_one(run, asked, who, device, pair, chosen)
             teacher = load_model(asked.teacher, device, pair.stops[1]) if needs_teacher else None
             for loaded in (lm, teacher):
-                if loaded is not None:
+                if loaded is not None and loaded.writer is None:
                     probe.check(loaded)
             events = pair.events(asked.loss.merge_terminators)
             return lm, Reference(teacher, events.to(device)) if teacher else None
@@ -85,13 +87,36 @@ def ungraded(problems: Sequence[Problem]) -> bool:
     return bool(problems) and problems[0].grader == UNGRADED_TASK
 
 
-def load_one(run: RunDir, asked: Config, who: Evaluated, device: torch.device, pair: Pair) -> LM:
+def load_one(run: RunDir, asked: Config, who: Evaluated, device: torch.device, pair: Pair, chosen: Chosen) -> LM:
     """The model that is evaluated."""
+    if asked.eval is not None and asked.eval.engine == "vllm":
+        return on_servers(run, asked, who, pair.stops[who.step is None], chosen)
     if who.step is None:
         return load_model(asked.teacher, device, pair.stops[1])
     if who.step == 0:
         return load_model(asked.student, device, pair.stops[0])
     return load_trained(asked, run.find_checkpoint(who.step), device, pair.stops[0])
+
+
+def on_servers(run: RunDir, asked: Config, who: Evaluated, terminators: tuple[int, ...], chosen: Chosen) -> LM:
+    """The model of `who` as the servers of `eval.server` have it, with the adapter of the student's checkpoint pushed to them.
+
+    Raises `UserError` if they serve something else, or if the run trained all weights.
+    """
+    assert asked.eval is not None
+    config = asked.teacher if who.step is None else asked.student
+    row = prompts.render(load_tokenizer(config), config, chosen.problems[0].question)
+    lm = unloaded(config, terminators, asked.eval.server, run.adapters / "eval", row)
+    adapter = Path(config.adapter) if config.adapter else None
+    if who.step:
+        adapter = run.find_checkpoint(who.step) / "adapter"
+        if not adapter.exists():
+            raise UserError(
+                f"{run.path} trained all weights: `esr export` it, serve that, and set student.model to it."
+            )
+    if adapter is not None:
+        push_adapter(lm, adapter)
+    return lm
 
 
 def keep(
@@ -156,6 +181,10 @@ def evaluate(
     with gathered(lm):
         samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done, against)
     record = {**tasks.settings(settings), "seed_sampling": seed}
+
+    samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done, against)
+    writer = {} if lm.writer is None else {"writer": "vllm"}
+    record = {**tasks.settings(settings.model_copy(update={"engine": "local"})), "seed_sampling": seed, **writer}
     seconds = time.perf_counter() - start
     return summarise(samples, who, lm.config.model, tasks.describe(settings), record, seconds), samples
 

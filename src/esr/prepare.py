@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -130,3 +131,15 @@ def describe_adapter(config: Config) -> Iterator[str]:
     layers = [name for name, part in module.named_modules() if hasattr(part, "lora_A")]
     kinds = sorted({name.rpartition(".")[2] for name in layers})
     yield f"LoRA of rank {student.lora.r} goes on {len(layers)} layers ({', '.join(kinds)}): {weights:,} weights are trained."
+
+
+def conversations(config: Config) -> list[list[dict[str, Any]]]:
+    """A run's training prompts in their order, as the student's messages: for tools that render them themselves."""
+    system = config.student.system_prompt
+    found = []
+    for problem in training(config, open_pair(config)).problems:
+        turns = [message.model_dump(exclude_defaults=True) for message in problem.context]
+        own = bool(turns) and turns[0]["role"] == "system"
+        head = [{"role": "system", "content": system}] if system and not own else []
+        found.append([*head, *turns, {"role": "user", "content": problem.question}])
+    return found

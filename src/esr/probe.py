@@ -57,7 +57,7 @@ def check(lm: LM) -> None:
             raise UserError(f"{lm.config.model}: its own forward gives no numbers (NaN); its weights are damaged.")
         # Layers that are rounded round what goes through them too, batch by batch.
         allowed = tolerance(torch.bfloat16 if places.rounded(lm.config) else own.dtype)
-        for name, path in (("scoring", _scored), ("decoding", _decoded)):
+        for name, path in (("scoring", scored), ("decoding", _decoded)):
             require_same(own, path(lm), lm.config.model, f"{name} differs from the model's own forward", allowed)
     except APART as error:
         raise _inseparable(lm.config.model, error) from None
@@ -112,7 +112,7 @@ def _alone(lm: LM, ids: Tensor) -> Tensor:
     return lm.module(input_ids=ids[None], use_cache=False).logits[0, -RESPONSE - 1 : -1]
 
 
-def _scored(lm: LM) -> Tensor:
+def scored(lm: LM) -> Tensor:
     return head(lm, hidden_states(lm, *_rows(lm)))
 
 

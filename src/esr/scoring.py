@@ -19,6 +19,7 @@ from esr.method.events import EventSpace, Side
 from esr.method.events.positions import Positions
 from esr.method.layout import lay_out
 from esr.method.tensors import PositionStats, Prompts, Rollout, concat_stats
+from esr.method.top_k import completed
 from esr.models.lm import LM
 from esr.models.sharded import sharded
 
@@ -30,8 +31,10 @@ def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout, seeds: Tensor | No
     """(M, D) hidden states that predict the M real response tokens, in row-major order of `rollout.response_mask`.
 
     Gradient flows if the model is trained and gradients are enabled; (B, 2) `seeds` fix its dropout, row by row. Without
-    gradients, what does not fit in memory is scored in halves.
+    gradients, what does not fit in memory is scored in halves. What a server gives instead may have other dimensions than D.
     """
+    if lm.scorer is not None:
+        return lm.scorer(prompts, rollout)
     if len(rollout) > 1 and not padding_is_exact(lm):
         rows = torch.arange(len(rollout), device=prompts.ids.device).split(1)
         return torch.cat(
@@ -155,7 +158,7 @@ def compare(
 
     def chunk(h: Tensor, th: Tensor, tok: Tensor) -> PositionStats:
         with torch.no_grad():
-            target = head(teacher, th)
+            target = head(teacher, th) if th.dim() == 2 else completed(th, head(student, h))
             t = events.teacher.log_probs(target)
         logits = head(student, h)
         s = events.student.log_probs(logits)

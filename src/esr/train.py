@@ -22,8 +22,10 @@ from esr.interrupts import Interrupts
 from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device, resolve_dtype
-from esr.models.load import load_student, load_teacher
+from esr.models.load import load_student
 from esr.models.machine import machine, threads
+from esr.models.remote import open_teacher
+from esr.models.server import ServerLost
 from esr.models.sharded import shard, with_ends
 from esr.nonfinite import NotFinite
 from esr.prepare import Prepared, prepare
@@ -36,6 +38,7 @@ from esr.runs.resumption import check, forget_after
 from esr.runs.rundir import RunDir
 from esr.sampling.sampler import Sampler
 from esr.scoring import padding_is_exact
+from esr.served import check_teacher, published, require_servers, writing
 from esr.trackers import Log, trackers
 
 SAMPLES_KEPT = 2
@@ -59,7 +62,7 @@ def carry_out(plan: Prepared, run: RunDir, fresh: bool = False, teacher: LM | No
         if done is None:
             return
         signals = stack.enter_context(interrupts.collected())
-        distiller = build(plan, device, teacher)
+        distiller = build(plan, device, teacher, run)
         ours.together(lambda: resume(run, distiller, done))
         if done == 0 or evaluation_due(config, done):
             evaluate_now(plan, run, distiller, done, signals)
@@ -69,12 +72,15 @@ def carry_out(plan: Prepared, run: RunDir, fresh: bool = False, teacher: LM | No
 def begin(plan: Prepared, run: RunDir, fresh: bool, device: torch.device) -> int | None:
     """Make or open the run's directory; returns the step that training goes on after, None if all is done."""
     config = plan.config
+    if not run.complete(config):
+        require_servers(config)
     run.open_or_create(config, machine(device), fresh, plan.inputs)
     done = check(run)
     if run.complete(config):
         say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
         return None
     check_room(run.path)
+    require_writing_teacher(config, run)
     note_left_out(run.environment_file, plan.left_out)
     if plan.tokenizers:
         run.save_tokenizers(plan.tokenizers)
@@ -91,10 +97,13 @@ def load_pair(plan: Prepared, device: torch.device, teacher: LM | None) -> tuple
     split = which_split(config)
     cpu = torch.device("cpu")
     student = load_student(config.student, cpu if split[0] else device, stops[0], config.run.seed)
-    teacher = teacher or load_teacher(config.teacher, student, cpu if split[1] else device, stops[1])
+    teacher = teacher or open_teacher(config.teacher, student, cpu if split[1] else device, stops[1])
     for lm in (student, teacher):
-        probe.check(lm)
-        padding_is_exact(lm)  # found out while weights are whole
+        if lm.scorer is None:
+            probe.check(lm)
+            padding_is_exact(lm)  # found out while weights are whole
+    if here().first:
+        check_teacher(teacher, [p.teacher_ids for p in plan.prompts])
     return student, teacher
 
 
@@ -124,10 +133,23 @@ def which_split(config: Config) -> tuple[bool, bool]:
     return placed.sharded, placed.teacher == "sharded"
 
 
-def build(plan: Prepared, device: torch.device, teacher: LM | None = None) -> Distiller:
-    """Load the student, and the teacher unless it is here, and set up the optimiser."""
+def require_writing_teacher(config: Config, run: RunDir) -> None:
+    """Raise `UserError` if the teacher is to be evaluated but its server does not write."""
+    if config.eval and config.eval.teacher and config.teacher.placement == "server" and not run.evaluation("teacher"):
+        raise UserError(
+            "eval.teacher: the teacher's server scores and does not write; set eval.teacher=false. `esr eval CONFIG --who teacher "
+            "eval.engine=vllm eval.server=ADDRESS` evaluates it on a server that writes."
+        )
+
+
+def build(plan: Prepared, device: torch.device, teacher: LM | None = None, run: RunDir | None = None) -> Distiller:
+    """Load the student, and the teacher unless it is here, test their servers, and set up the optimiser.
+
+    `run` is needed where servers write.
+    """
     config, pair = plan.config, plan.pair
     student, scoring = here().together(lambda: load_pair(plan, device, teacher))
+    student, measured = here().together(lambda: written_by(plan, student, run))
     fitting = fit(plan, student, scoring, device)
     for lm, split in zip((student, scoring), which_split(config), strict=True):
         if split:
@@ -147,7 +169,21 @@ def build(plan: Prepared, device: torch.device, teacher: LM | None = None) -> Di
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
     events = pair.events(config.loss.merge_terminators).to(device)
     baseline = pair.baseline(config.loss, device)
-    return Distiller(config, student, scoring, events, sampler, optimizer, fitting.micro_batch_tokens, say, baseline)
+    return Distiller(
+        config, student, scoring, events, sampler, optimizer, fitting.micro_batch_tokens, say, baseline, measured
+    )
+
+
+def written_by(plan: Prepared, student: LM, run: RunDir | None) -> tuple[LM, LM]:
+    """The student as it writes rollouts, and as it is evaluated: by this process or by servers, which are tested."""
+    rollout, evaluation, texts = plan.config.rollout, plan.config.eval, [p.student_ids for p in plan.prompts]
+    if run is None:
+        return student, student
+    served_student = writing(student, "rollout.server", rollout.server, run.adapters / "rollout", texts)
+    urls = evaluation.server if evaluation else []
+    if urls and urls == rollout.server:
+        return served_student, served_student
+    return served_student, writing(student, "eval.server", urls, run.adapters / "eval", texts)
 
 
 def fit(plan: Prepared, student: LM, teacher: LM, device: torch.device) -> Budget:
@@ -221,13 +257,17 @@ def horizon_of(config: Config) -> Horizon:
 
 
 def step_or_save(run: RunDir, distiller: Distiller, pairs: list[PromptPair], index: int, lr: float) -> StepReport:
-    """A step. One whose loss or gradient is not finite is kept in the run's directory; if the run ends there, the state
-    before it is saved first, so that nothing is lost but the step."""
+    """A step. One whose loss or gradient is not finite is kept in the run's directory; if the run ends there, or a server is
+    lost, the state before it is saved first, so that nothing is lost but the step."""
     try:
         report = step(distiller, pairs, index, lr)
-    except NotFinite as error:
+    except (NotFinite, ServerLost) as error:
         if index and not any(p.name == step_name(index) for p in run.checkpoints()):
             checkpoint.save(run, distiller.student, distiller.optimizer, index)
+        if isinstance(error, ServerLost):
+            raise RunStopped(
+                f"{error} Saved after step {index} in {run.path}; the same command then goes on."
+            ) from None
         raise RunStopped(
             f"{error} Saved before it; {kept(error, run)} repeats it, optim.on_nonfinite=skip goes on without it."
         ) from None
@@ -296,11 +336,14 @@ def evaluate_now(plan: Prepared, run: RunDir, distiller: Distiller, number: int,
     config = plan.config
     if config.eval is None:
         return
-    who = [(Evaluated(who="student", step=number), distiller.student)]
+    student = distiller.measured or distiller.student
+    if run.evaluation(step_name(number)) is None:
+        published(student, number)
+    who = [(Evaluated(who="student", step=number), student)]
     if config.eval.teacher:
         who.append((Evaluated(who="teacher"), distiller.teacher))
     for evaluated, lm in who:
-        measured = lm is distiller.student and evaluate.ungraded(plan.measured.problems)
+        measured = lm is student and evaluate.ungraded(plan.measured.problems)
         against = Reference(distiller.teacher, distiller.events) if measured else None
         try:
             with signals.at_once():

@@ -9,8 +9,9 @@ from esr import probe
 from esr.config import Config
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM, resolve_device
-from esr.models.load import load_model, load_teacher
+from esr.models.load import load_model
 from esr.models.machine import machine
+from esr.models.remote import open_teacher
 from esr.pair import Pair, open_pair
 from esr.records.steps import step_of
 from esr.runs.rundir import RunDir
@@ -48,11 +49,11 @@ def _loaded(run: RunDir, config: Config, step: int | None) -> Models:
     if saved is None:
         run.open_or_create(config, machine(device))
         student = load_model(config.student, device, pair.stops[0])
-        teacher = load_teacher(config.teacher, student, device, pair.stops[1])
+        teacher = open_teacher(config.teacher, student, device, pair.stops[1])
         return Models(pair, student, None, teacher, 0)
     after = load_trained(config, saved, device, pair.stops[0])
     before = untrained(after, config, device)
-    teacher = load_teacher(config.teacher, after, device, pair.stops[1])
+    teacher = open_teacher(config.teacher, after, device, pair.stops[1])
     return Models(pair, before, after, teacher, step_of(saved.name) or 0)
 
 

@@ -94,7 +94,8 @@ def comparison_table(found: Comparison) -> None:
             )
         if not row.same_numbers:
             show.out.print(
-                f"{row.run}: sampled with other random numbers (another run.seed); paired by problem alone, so the interval is wider.",
+                f"{row.run}: sampled with other random numbers (another run.seed, or servers that draw their own); paired by "
+                "problem alone, so the interval is wider.",
                 soft_wrap=True,
             )
     show.out.print(

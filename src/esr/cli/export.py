@@ -1,15 +1,19 @@
 """`esr export`."""
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
+import yaml
 
 from esr.cli import show
 from esr.console import loading
 from esr.errors import UserError
 from esr.runs.abroad import Abroad, write
+from esr.runs.files import dumps, new_directory, writable, write_text
+from esr.runs.recipes import Tool, notes, translate
 from esr.runs.rundir import RunDir, open_run
+from esr.runs.trust import require_trust
 
 
 def export(
@@ -22,15 +26,21 @@ def export(
     evals: Annotated[
         str | None, typer.Option(help="Write the run's evaluations instead, as `lm-eval` or `inspect` has them.")
     ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Write the recipe instead, for `trl`, `verl` or `ms-swift`.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Write the trained student as a model directory with a model card, or what a run was measured to, for other tools.
+    """Write the trained student as a model directory with a model card, or what a run was measured to, or its recipe, for other tools.
 
     Example: `esr export runs/smollm2 models/my-student`
     """
     directory = open_run(run)
     if evals is not None:
         export_evaluations(directory, out, evals, json)
+        return
+    if to is not None:
+        export_recipe(directory, out, to, json)
         return
 
     loading()
@@ -61,3 +71,38 @@ def export_evaluations(directory: RunDir, out: Path, kind: str, as_json: bool) -
         show.emit({"files": list(map(str, files)), "kind": kind})
     else:
         show.out.print(f"Wrote {len(files)} files of {len(found)} evaluations to {out}.", markup=False)
+
+
+def export_recipe(directory: RunDir, out: Path, tool: str, as_json: bool) -> None:
+    """The run's configuration for another tool, its training prompts, and what is not the same. Raises `UserError`."""
+    if tool not in get_args(Tool):
+        raise UserError(f"--to {tool}: choose {', '.join(get_args(Tool))}.")
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another directory.")
+    config = require_trust(directory.config(), directory.path)
+    recipe = translate(config, cast(Tool, tool))
+    loading()
+    from esr.prepare import conversations
+
+    with writable(out), new_directory(out) as folder:
+        write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.settings, sort_keys=False, allow_unicode=True))
+        write_text(folder / "README.md", notes(recipe, cast(Tool, tool), directory.path.name))
+        write_prompts(folder, cast(Tool, tool), conversations(config))
+    if as_json:
+        show.emit({"path": str(out), "start": recipe.start, "differs": recipe.differs})
+    else:
+        show.out.print(f"Wrote {out} for {tool}: `{recipe.start}`. Not the same there:", markup=False)
+        for sentence in recipe.differs:
+            show.out.print(f"* {sentence}", markup=False, soft_wrap=True)
+
+
+def write_prompts(folder: Path, tool: Tool, prompts: list[list[dict[str, Any]]]) -> None:
+    """Training prompts as conversations, in the columns that a tool reads."""
+    if tool == "verl":
+        from datasets import Dataset
+
+        judged = {"data_source": "esr", "reward_model": {"style": "rule", "ground_truth": ""}}
+        Dataset.from_list([{"prompt": p, **judged} for p in prompts]).to_parquet(str(folder / "prompts.parquet"))
+        return
+    column = "prompt" if tool == "trl" else "messages"
+    write_text(folder / "prompts.jsonl", "".join(dumps({column: p}) + "\n" for p in prompts))

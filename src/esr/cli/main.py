@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from esr import __version__, interrupts
-from esr.cli import analyze, check, compare, config, demo, eval, export, lab, report, study, train, watch
+from esr.cli import analyze, check, compare, config, demo, eval, export, lab, report, serve, study, train, watch
 from esr.cli.failures import sentence
 from esr.console import console, say
 from esr.errors import RunStopped, UserError
@@ -30,6 +30,7 @@ app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.add_typer(analyze.app, name="analyze")
 app.command("study")(study.study)
 app.command("demo")(demo.demo)

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from esr.config.section import LocalPath, Section
+from esr.config.section import LocalPath, Section, Urls
 
 
 class ModelConfig(Section):
@@ -63,6 +63,13 @@ class TeacherConfig(ModelConfig):
     """The device of `placement: device`, such as `cuda:1`."""
     quantization: Literal["none", "8bit", "4bit"] = "none"
     """Round its weights when they are loaded, with bitsandbytes. Its distributions change with them."""
+    server: Urls = []
+    """Addresses of the servers of `placement: server`, such as `http://127.0.0.1:8000` (docs/servers.md)."""
+    server_scores: Literal["hidden", "top_k"] = "hidden"
+    """What servers give. `hidden`: hidden states, so that the divergence is exact. `top_k`: log-probabilities of the most probable
+    tokens; the others count as one event, an approximation whose divergence is never above the exact one."""
+    server_top_k: int = Field(64, ge=1)
+    """Tokens at each position of `server_scores: top_k`."""
     prompt: str | None = None
     """What it is asked in training in place of `{question}`, such as `"{question}\n\nReference: {answer}"`: a privileged teacher."""
 
@@ -71,6 +78,12 @@ class TeacherConfig(ModelConfig):
         """A device belongs to its placement; only whole weights on one device can be rounded; a prompt holds the question."""
         if (self.placement == "device") != (self.device is not None):
             raise ValueError("placement: device and device: NAME go together; give both or neither")
+        if (self.placement == "server") != bool(self.server):
+            raise ValueError("placement: server and server: ADDRESS go together; give both or neither")
+        if self.placement == "server" and (self.adapter or self.gguf_file):
+            raise ValueError(
+                "a server gives the model as its directory holds it; export an adapter or GGUF file as a whole model first"
+            )
         if self.quantization != "none" and self.placement not in ("same", "device"):
             raise ValueError(f"quantization does not go with placement: {self.placement}; use same or device")
         if self.adapter and self.placement in ("offloaded", "sharded"):

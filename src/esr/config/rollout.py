@@ -1,10 +1,10 @@
 """What the student writes at each step, and where it stops."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from esr.config.section import Section
+from esr.config.section import Section, Urls, require_server
 
 ESR_N = 100
 FULL_ROLLOUT_CAP = 2048
@@ -42,6 +42,16 @@ class RolloutConfig(Section):
     """Nucleus: the smallest set of tokens with this probability mass."""
     top_k: int = Field(0, ge=0)
     """Keep only the k most probable tokens; 0 keeps all."""
+
+    engine: Literal["local", "vllm"] = "local"
+    """Who writes: this process, or vLLM servers, which get the student's adapter at each step (docs/servers.md)."""
+    server: Urls = []
+    """Addresses of the servers of `engine: vllm`."""
+
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        require_server(self.engine, self.server)
+        return self
 
     @property
     def stops_at(self) -> str:

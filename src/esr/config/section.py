@@ -3,7 +3,7 @@
 import os
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _home(path: str) -> str:
@@ -23,6 +23,18 @@ LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_home)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+def _urls(urls: list[str]) -> list[str]:
+    """Base URLs, as a server prints them: with or without a last `/` or `/v1`."""
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is no address; write it like http://127.0.0.1:8000")
+    return [url.rstrip("/").removesuffix("/v1") for url in urls]
+
+
+Urls = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) else v), AfterValidator(_urls)]
+"""One or several addresses of servers of the same model."""
+
+
 class Section(BaseModel):
     """A frozen group of keys. Values are what they look like: text is no number, and a number is finite."""
 
@@ -34,3 +46,9 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         protected_namespaces=(),
     )
+
+
+def require_server(engine: str, server: list[str]) -> None:
+    """Raise `ValueError` unless an engine and the addresses of its servers are both given or both left out."""
+    if (engine == "vllm") != bool(server):
+        raise ValueError("engine: vllm and server: ADDRESS go together; give both or neither")

@@ -1,11 +1,11 @@
 """Where problems come from, for training and for evaluation, and how an evaluation is made."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from esr.config.protocols import PROTOCOLS, Protocol
-from esr.config.section import LocalPath, Section, Seed
+from esr.config.section import LocalPath, Section, Seed, Urls, require_server
 
 
 class TaskConfig(Section):
@@ -46,6 +46,10 @@ class DataConfig(TaskConfig):
     """Longer prompts are left out (and counted), never cut."""
 
 
+ASIDE = ("every", "batch_size", "teacher", "server")
+"""Keys that say when, where and how fast an evaluation is made, not what of."""
+
+
 class EvalConfig(TaskConfig):
     """The evaluation before, during and after training."""
 
@@ -72,6 +76,10 @@ class EvalConfig(TaskConfig):
     """Problems sampled together. Default: what the memory plan allows, at most 256 responses. Halved when memory runs out."""
     teacher: bool = True
     """Evaluate the teacher too, once."""
+    engine: Literal["local", "vllm"] = "local"
+    """Who writes: this process, or vLLM servers (docs/servers.md)."""
+    server: Urls = []
+    """Addresses of the servers of `engine: vllm`."""
     unsafe_code: bool = Field(False, exclude=True)
     """Run generated code without a sandbox. Holds for one command line; a file may not say it, and no record keeps it."""
 
@@ -101,6 +109,11 @@ class EvalConfig(TaskConfig):
         """Problems sampled together where no memory plan chooses: in analyses, whose parts are kept by batch."""
         return self.batch_size or 32
 
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        require_server(self.engine, self.server)
+        return self
+
     def settings(self) -> dict[str, Any]:
-        """What the numbers depend on, without what only says when and how fast."""
-        return self.model_dump(exclude={"every", "batch_size", "teacher"})
+        """What the numbers depend on, without what only says when, where and how fast."""
+        return self.model_dump(exclude={*ASIDE, *(["engine"] if self.engine == "local" else [])})

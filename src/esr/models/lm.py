@@ -2,18 +2,20 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import peft
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     PreTrainedTokenizerBase,
 )
 
 from esr.config import ModelConfig
 from esr.errors import UserError
+from esr.method.tensors import Prompts, Rollout
 from esr.models.dropout import Codes
 from esr.models.machine import auto_dtype
 
@@ -22,6 +24,22 @@ torch.backends.cuda.enable_cudnn_sdp(False)
 
 STUDENT = "default"
 TEACHER = "teacher"
+
+
+class Scorer(Protocol):
+    """What a server says of the tokens of responses; questions with different `turn` may go to different servers."""
+
+    def __call__(self, prompts: Prompts, rollout: Rollout, turn: int = 0) -> Tensor:
+        """(M, ...) of the M response tokens."""
+        ...
+
+
+class Writer(Protocol):
+    """Servers that write with a model (`sampling.server`)."""
+
+    def __call__(self, rows: Sequence[Sequence[int]], sampler: Any, noise: Any) -> Iterator[tuple[list[int], bool]]:
+        """Each response's token ids and whether a terminator ended it, in the order of `noise`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +64,11 @@ class LM:
     at: torch.device | None = None
     """Where it computes, if its weights are elsewhere until a layer needs them; None: where they are."""
 
+    scorer: Scorer | None = None
+    """The servers that compute its hidden states; `module` then has weights in its head alone. None: this process."""
+    writer: Writer | None = None
+    """The servers that write its responses. None: this process."""
+
     @property
     def causal_lm(self) -> nn.Module:
         """The transformers model, adapters injected."""
@@ -53,7 +76,9 @@ class LM:
 
     @property
     def device(self) -> torch.device:
-        return self.at or next(self.module.parameters()).device
+        """Where its weights are; of a model that is partly elsewhere, those that are here."""
+        devices = (p.device for p in self.module.parameters() if p.device.type != "meta")
+        return self.at or next(devices, torch.device("cpu"))
 
     @property
     def vocab_size(self) -> int:

@@ -145,8 +145,8 @@ class Evaluation(Evaluated):
 def comparable(a: Evaluation, b: Evaluation) -> bool:
     """Whether two evaluations measure the same: the same task under the same settings.
 
-    The seed of sampling may differ, as it does between runs with other training seeds: both estimate the same accuracy, and
-    differences between them are still paired by problem.
+    The seed of sampling may differ, as it does between runs with other training seeds, and the engine that wrote: both
+    estimate the same accuracy, and differences between them are still paired by problem.
     """
     return _measured(a) == _measured(b)
 
@@ -156,7 +156,7 @@ NEWER: dict[str, Any] = {"tools": "template", "protocol": None, "prompt": None, 
 
 
 def _measured(e: Evaluation) -> tuple[str, dict[str, Any]]:
-    return e.task, NEWER | {k: v for k, v in e.settings.items() if k != "seed_sampling"}
+    return e.task, NEWER | {k: v for k, v in e.settings.items() if k not in ("seed_sampling", "writer")}
 
 
 def grouped(items: Iterable[T], evaluation: Callable[[T], Evaluation]) -> list[list[T]]:

@@ -45,11 +45,16 @@ def _require_comparable(a: RunDir, first: Evaluation, b: RunDir, other: Evaluati
     keys = sorted(
         k for k in first.settings.keys() | other.settings.keys() if first.settings.get(k) != other.settings.get(k)
     )
-    what = ", ".join(k for k in keys if k != "seed_sampling") or "the task"
+    what = ", ".join(k for k in keys if k not in ("seed_sampling", "writer")) or "the task"
     raise UserError(
         f"{a.path} and {b.path} were evaluated in different ways ({what}), so their accuracies cannot be compared; train one "
         "of them again with the other's `eval` section."
     )
+
+
+def table_of(evaluation: Evaluation) -> int | None:
+    """The seed of the table of random numbers behind an evaluation; None if servers wrote, which have none."""
+    return None if "writer" in evaluation.settings else evaluation.settings.get("seed_sampling")
 
 
 def _row(
@@ -72,7 +77,7 @@ def _row(
         closer=closer(mine, theirs) if run is not reference else {},
         common=len(common),
         left_out=len(ours ^ graded),
-        same_numbers=evaluation.settings.get("seed_sampling") == first.settings.get("seed_sampling"),
+        same_numbers=table_of(evaluation) is not None and table_of(evaluation) == table_of(first),
         differs=[k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in PLACES],
     )
 

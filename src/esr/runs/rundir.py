@@ -31,6 +31,7 @@ STATE = "state.json"
 FREE_TO_CHANGE = (
     "run.dir", "run.trackers", "run.checkpoint_every", "run.rollouts_every", "optim.micro_batch_tokens",
     "optim.gradient_checkpointing", "optim.on_nonfinite", "eval.every", "eval.batch_size", "run.device", "run.threads",
+    "teacher.server", "rollout.server", "eval.server",
     "teacher.placement", "teacher.device",
 )  # fmt: skip
 """Keys that may differ between a run and its resumption: they change no number beyond rounding."""
@@ -67,6 +68,11 @@ class RunDir:
     def rollouts_file(self) -> Path:
         """A few rollouts of some steps, to read."""
         return self.path / "rollouts.jsonl"
+
+    @property
+    def adapters(self) -> Path:
+        """The student's adapter as servers read it, under a new name for each step."""
+        return self.path / "adapters"
 
     @property
     def log_file(self) -> Path:

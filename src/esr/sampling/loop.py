@@ -5,10 +5,11 @@ uniform numbers, drawn from (seed, problem, sample), and token t uses the t-th o
 the batch it is sampled in, and a response stopped at N is exactly the head of the same response stopped later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from esr.memory import in_halves
@@ -29,6 +30,9 @@ def sample(
     `progress` is told at each token how many sequences are still being written. Inside `sampling.packed.decoding(lm)` it
     gives the same, faster.
     """
+    if lm.writer is not None:
+        rows = [ids[mask].tolist() for ids, mask in zip(prompts.ids, prompts.mask, strict=True)]
+        return as_rollout([*lm.writer(rows, sampler, noise)]).to(lm.device)
     prompts, times = prompts.to(lm.device), len(noise) // len(prompts)
 
     def work(rows: Tensor) -> Rollout:
@@ -78,6 +82,14 @@ def _sample(lm: LM, prompts: Prompts, sampler: Sampler, noise: Noise, progress: 
     response_mask = torch.arange(width, device=device) < lengths[:, None]
     reason = torch.where(ended, int(StopReason.TERMINATOR), int(StopReason.LENGTH))
     return Rollout(ids[:, :width], response_mask, reason)
+
+
+def as_rollout(responses: Sequence[tuple[list[int], bool]]) -> Rollout:
+    """Responses (token ids, and whether a terminator ended them), padded on the right."""
+    ids = pad_sequence([torch.tensor(found) for found, _ in responses], batch_first=True)
+    lengths = torch.tensor([len(found) for found, _ in responses])
+    reasons = [StopReason.TERMINATOR if ended else StopReason.LENGTH for _, ended in responses]
+    return Rollout(ids, torch.arange(ids.shape[1]) < lengths[:, None], torch.tensor(reasons))
 
 
 def forward(lm: LM, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:

@@ -15,12 +15,24 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from esr.errors import UserError
 from esr.models.lm import LM
 
 
 @contextlib.contextmanager
 def decoding(lm: LM) -> Iterator[None]:
-    """Run `lm`'s linear layers from merged, packed weights inside the block. No gradients in there."""
+    """Run `lm`'s linear layers from merged, packed weights inside the block. No gradients in there.
+
+    Where servers write for `lm`, nothing is to be done. Raises `UserError` if its weights are on servers that do not write.
+    """
+    if lm.writer is not None:
+        yield
+        return
+    if lm.scorer is not None:
+        raise UserError(
+            f"{lm.config.model} is on a server that scores and does not write; set teacher.placement=same, or leave out what it "
+            "is to write (eval.teacher=false)."
+        )
     replaced: list[nn.Module] = []
     with torch.no_grad(), lm.running():
         try:

@@ -67,7 +67,7 @@ class Reference:
 def hidden(lm: LM, problems: Sequence[Problem], rollout: Rollout) -> Tensor:
     """(M, D) hidden states of `lm`, in evaluation mode, at the M real positions of responses after its own prompts."""
     lm.module.eval()
-    return hidden_states(lm, prompts.pad(rendered(lm, problems)).to(lm.device), rollout)
+    return hidden_states(lm, prompts.pad(rendered(lm, problems)).to(rollout.response_ids.device), rollout)
 
 
 def joined(rows: Sequence[Sequence[int]], device: torch.device) -> Rollout:

@@ -110,6 +110,47 @@ def smollm2() -> list[str]:
     return lines
 
 
+UNTRAINED = {
+    "humaneval": "eval.source=humaneval eval.max_new_tokens=512",
+}
+"""What the plain model was measured on, and how: records `results/smollm2/NAME.json`."""
+
+
+def untrained() -> list[str]:
+    """Programs and function calls, before any training."""
+    found = {name: Evaluation.model_validate(read(f"smollm2/{name}.json")["evaluation"]) for name in UNTRAINED}
+    how = "eval.temperature=0 eval.samples=1 eval.limit=null 'eval.params={}'"
+    lines = [
+        "## SmolLM2-135M-Instruct on programs and function calls, before any training", "",
+        "```bash",
+        *(
+            f"esr eval examples/smollm2/esr.yaml {how} {keys} --who teacher --json > results/smollm2/{name}.json"
+            for name, keys in UNTRAINED.items()
+        ),
+        "```", "",
+        "Greedy, one response to each problem. Percent, 95% interval. Programs run in the sandbox and are judged by HumanEval's tests; "
+        "calls are judged by the leaderboard's rule.", "",
+    ]  # fmt: skip
+    rows = [
+        [
+            f"`{e.task}`", str(e.problems), as_text(e.avg), as_text(e.finish_rate), as_text(e.avg_given_finish),
+            as_text(e.repetition_rate), f"{e.tokens['p50']:.0f}", str(e.grader_failures),
+        ]
+        for e in found.values()
+    ]  # fmt: skip
+    head = [
+        "task",
+        "problems",
+        "accuracy",
+        "finished",
+        "accuracy if finished",
+        "repetitive",
+        "median tokens",
+        "grader failures",
+    ]
+    return [*lines, *table(head, rows)]
+
+
 def bench() -> list[str]:
     """What a step costs."""
     record = read("bench/step.json")
@@ -148,4 +189,4 @@ if __name__ == "__main__":
         "Written by `python tools/write_results.py > docs/results.md` from the records in `results/`.",
         "",
     ]
-    print("\n".join([*intro, *smollm2(), *families(), *lab(), *bench(), *costs()]).rstrip())
+    print("\n".join([*intro, *smollm2(), *untrained(), *families(), *lab(), *bench(), *costs()]).rstrip())

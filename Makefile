@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults browser tokenizers properties matrix sandbox bfcl grading trl vllm exports evals architectures check format results docs clean
+.PHONY: help setup demo test faults browser tokenizers properties matrix sandbox bfcl grading trl vllm recipes exports evals architectures check format results docs clean
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -63,6 +63,10 @@ trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second 
 	.venv-trl/bin/python -m pytest tests/test_trl.py
 	$(BIN)/python examples/smollm2/make_models.py
 	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python
+
+recipes: setup ## Hold exported recipes against the configuration of verl and ms-swift (20 MB into .venv-recipes)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-recipes verl==0.9.1 ms-swift==4.6.0
+	$(BIN)/python tools/check_recipes.py .venv-recipes
 
 exports: setup ## Load exported models with transformers 4.57 (in .venv-exports), by way of GGUF, and with what `make vllm` installed
 vllm: setup ## Compare with a real vLLM server (in .venv-vllm, about 2 GB): scores, rollouts, evaluation, a server that is killed

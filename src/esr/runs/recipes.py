@@ -3,6 +3,7 @@
 The names were read in TRL 1.16, verl 0.9 and ms-swift 4.6.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -53,7 +54,7 @@ def _trl(config: Config) -> Recipe:
     if student.train == "lora":
         settings |= {
             "use_peft": True, "lora_r": student.lora.r, "lora_alpha": int(student.lora.alpha), "lora_dropout": student.lora.dropout,
-            "lora_target_modules": student.lora.target_modules,
+            "lora_target_modules": listed(student.lora.target_modules),
         }  # fmt: skip
     if student.chat_template_kwargs:
         settings["chat_template_kwargs"] = student.chat_template_kwargs
@@ -94,10 +95,9 @@ def _swift(config: Config) -> Recipe:
         "output_dir": "output",
     }
     if student.train == "lora":
-        modules = student.lora.target_modules
         settings |= {
             "lora_rank": student.lora.r, "lora_alpha": int(student.lora.alpha), "lora_dropout": student.lora.dropout,
-            "target_modules": [modules] if isinstance(modules, str) else modules,
+            "target_modules": listed(student.lora.target_modules),
         }  # fmt: skip
     differs = _common(config)
     if rollout.temperature != 1:
@@ -156,13 +156,18 @@ def _verl(config: Config) -> Recipe:
     return Recipe(base | settings, start, differs)
 
 
+def listed(modules: str | list[str]) -> list[str]:
+    """Module names, or the one word for all of them, as a list."""
+    return [modules] if isinstance(modules, str) else modules
+
+
 def _schedule(config: Config) -> dict[str, Any]:
     """Keys of transformers' TrainingArguments."""
     optim = config.optim
     return {
         "learning_rate": config.lr,
         "lr_scheduler_type": "cosine" if optim.schedule == "cosine" else "constant_with_warmup",
-        "warmup_ratio": optim.warmup_ratio,
+        "warmup_steps": math.ceil(optim.warmup_ratio * optim.steps),
         "weight_decay": optim.weight_decay,
         "max_grad_norm": optim.clip,
         "max_steps": optim.steps,

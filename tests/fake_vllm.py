@@ -3,7 +3,6 @@
 import contextlib
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -167,4 +166,3 @@ def serving(fake: FakeVLLM) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join(5)
-        time.sleep(0)

@@ -14,8 +14,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from esr.models.lm import LM
-from esr.scoring import CHUNK_ELEMENTS, backbone_name
+from esr.models.lm import LM, backbone_name
+from esr.scoring import CHUNK_ELEMENTS
 
 TOKENS = 32
 """Length of the rows whose activations are added up."""

@@ -20,7 +20,7 @@ from esr.method.events.positions import Positions
 from esr.method.layout import lay_out
 from esr.method.tensors import PositionStats, Prompts, Rollout, concat_stats
 from esr.method.top_k import completed
-from esr.models.lm import LM
+from esr.models.lm import LM, backbone_name
 from esr.models.sharded import sharded
 
 CHUNK_ELEMENTS = 2**24
@@ -58,14 +58,6 @@ def last_hidden(lm: LM, ids: Tensor) -> Tensor:
     with lm.running():
         backbone = getattr(lm.causal_lm, backbone_name(lm.causal_lm))
         return backbone(input_ids=ids.to(lm.device), use_cache=False).last_hidden_state.to(ids.device)
-
-
-def backbone_name(model: nn.Module) -> str:
-    """The attribute that holds the model without its head. Raises `AttributeError` if there is none."""
-    for name in (str(model.base_model_prefix), "model", "transformer"):
-        if name in model._modules:
-            return name
-    raise AttributeError(f"{type(model).__name__} holds none")
 
 
 def padding_is_exact(lm: LM) -> bool:

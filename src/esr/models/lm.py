@@ -114,6 +114,14 @@ def _adapter(module: peft.PeftModel, name: str | None) -> Iterator[None]:
             module.set_adapter(before)
 
 
+def backbone_name(model: nn.Module) -> str:
+    """The attribute that holds the model without its head. Raises `AttributeError` if there is none."""
+    for name in (str(model.base_model_prefix), "model", "transformer"):
+        if name in model._modules:
+            return name
+    raise AttributeError(f"{type(model).__name__} holds none")
+
+
 def resolve_device(name: str, key: str = "run.device") -> torch.device:
     """The device that a key of the configuration names; `auto` takes an accelerator if there is one.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from esr.config import ModelConfig, TeacherConfig
 from esr.errors import UserError
 from esr.method.tensors import Prompts, Rollout
-from esr.models.lm import LM, resolve_dtype
+from esr.models.lm import LM, backbone_name, resolve_dtype
 from esr.models.load import base_file, load_teacher, load_tokenizer, on_meta
 from esr.models.server import Servers, WrongAnswer, as_json, the_model
 
@@ -164,7 +164,7 @@ def head_alone(config: ModelConfig, device: torch.device, dtype: torch.dtype) ->
 def _of_head(model: nn.Module) -> Iterator[tuple[str, torch.Size]]:
     """Names and shapes of the weights outside the backbone, and of the output embeddings, which may be tied to it."""
     head = model.get_output_embeddings().weight  # type: ignore[operator]
-    backbone = next(n for n in (str(model.base_model_prefix), "model", "transformer") if n in model._modules)
+    backbone = backbone_name(model)
     for name, parameter in list(model.named_parameters()):
         if parameter is head or not name.startswith(backbone + "."):
             yield name, parameter.shape

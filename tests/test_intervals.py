@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from esr.errors import UserError
-from esr.intervals import accuracy, mean, paired_difference, ratio, t_quantile
+from esr.intervals import accuracy, bootstrap, mean, paired_difference, ratio, t_quantile
 from esr.records.base import Estimate, as_text
 
 T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 10: 2.228, 20: 2.086, 30: 2.042, 60: 2.000,
@@ -143,3 +143,17 @@ def test_an_estimate_has_one_text():
     assert Estimate(value=0.05, low=-0.01, high=0.11, n=3).text(sign=True) == "+5.0 [-1.0, +11.0]"
     assert Estimate(value=1.2345, low=1, high=2, n=3).text("nats") == "1.234 [1.000, 2.000]"
     assert (as_text(None), as_text(share)) == ("-", share.text())
+
+
+def test_a_bootstrap_of_a_mean_is_its_t_interval_and_of_equal_units_the_rule_of_three():
+    table = np.random.default_rng(0).random((200, 2))
+    first, quotient = bootstrap(table, lambda m: np.stack([m[..., 0], m[..., 0] / m[..., 1]], axis=-1))
+    by_hand = mean(list(table[:, 0]))
+    assert first.value == pytest.approx(by_hand.value)
+    assert [first.low, first.high] == pytest.approx([by_hand.low, by_hand.high], abs=0.01)
+    assert quotient.value == pytest.approx(table[:, 0].mean() / table[:, 1].mean())
+    assert quotient.low < quotient.value < quotient.high
+    (same,) = bootstrap(np.full((30, 1), 0.4), lambda m: m)
+    assert [same.low, same.high] == pytest.approx([0.3, 0.5])
+    with pytest.raises(UserError):
+        bootstrap(np.zeros((0, 1)), lambda m: m)

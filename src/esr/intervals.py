@@ -116,7 +116,7 @@ def bootstrap(table: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], 
     weights = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws) / n
     values, drawn = statistic(table.mean(0)), statistic(weights @ table)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    spread = np.where(np.ptp(drawn, axis=0) == 0, 3 / n, 0.0)
+    spread = np.where(np.ptp(drawn, axis=0) < 1e-9, 3 / n, 0.0)
     return [
         Estimate(value=float(v), low=float(min(v, lo) - s), high=float(max(v, hi) + s), n=n)
         for v, lo, hi, s in zip(values, low, high, spread, strict=True)

@@ -1,6 +1,6 @@
 """Kill a run with SIGKILL in the middle of a step, go on, and compare every number with an uninterrupted run.
 
-    python bench/resume.py [CONFIG] [--steps 4] [--kill-after 3]
+    python bench/resume.py [CONFIG] [--steps 4] [--kill-after 3] [--dtype bfloat16]
 
 Exits with 1 and names the first difference if there is one. Seconds and memory are left out, they may differ.
 """
@@ -23,6 +23,8 @@ def command(args: argparse.Namespace, folder: Path) -> list[str]:
         "run.checkpoint_every=2",
         "rollout.max_new_tokens=20",
         "eval=null",
+        f"student.dtype={args.dtype}",
+        f"teacher.dtype={args.dtype}",
     ]
     return [sys.executable, "-m", "esr.cli.main", "train", args.config, *overrides]
 
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("config", nargs="?", default="examples/smollm2/esr.yaml")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--kill-after", type=int, default=3)
+    parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="esr-resume-"))
     try:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoTokenizer, TrainerCallback
@@ -24,6 +25,7 @@ parser.add_argument("--temperature", type=float, default=0.7)
 parser.add_argument("--top-p", type=float, default=0.95)
 parser.add_argument("--no-stop", action="store_true")
 parser.add_argument("--gradient-checkpointing", action="store_true")
+parser.add_argument("--dtype", default="float32")
 
 
 class Clock(TrainerCallback):
@@ -45,11 +47,11 @@ def main() -> None:
     rows = [json.loads(line) for line in Path(args.prompts).read_text().splitlines()]
     with tempfile.TemporaryDirectory() as out:
         config = DistillationConfig(
-            output_dir=out, use_cpu=True, bf16=False, max_steps=args.steps, per_device_train_batch_size=args.batch,
+            output_dir=out, use_cpu=not torch.cuda.is_available(), bf16=False, max_steps=args.steps, per_device_train_batch_size=args.batch,
             max_completion_length=args.new_tokens, temperature=args.temperature, top_p=args.top_p, top_k=0, beta=1.0,
             learning_rate=5e-5, report_to="none", save_strategy="no", disable_tqdm=True, logging_steps=1000,
             gradient_checkpointing=args.gradient_checkpointing,
-            model_init_kwargs={"dtype": "float32"}, teacher_model_init_kwargs={"dtype": "float32"},
+            model_init_kwargs={"dtype": args.dtype}, teacher_model_init_kwargs={"dtype": args.dtype},
             generation_kwargs={"min_new_tokens": args.new_tokens} if args.no_stop else None,
         )  # fmt: skip
         trainer = DistillationTrainer(
@@ -59,6 +61,8 @@ def main() -> None:
         )  # fmt: skip
         trainer.train()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
     print(json.dumps({"seconds": statistics.median(clock.seconds[1:]), "peak_gib": peak / 2**30}))
 
 

@@ -8,6 +8,8 @@ from esr.errors import UserError
 from esr.memory import in_halves, out_of_memory, release
 from esr.prompts import pad
 from esr.sampling import loop
+from esr.sampling.forward import forward
+from esr.sampling.kept import Kept
 from esr.sampling.noise import Noise
 from esr.sampling.sampler import Sampler
 from test_scoring import LENGTHS, rows
@@ -51,12 +53,21 @@ def limited(real, limit: int):
     return tight
 
 
+@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("limit", [1, 3, 5])
-def test_sampling_in_halves_gives_the_same_responses(limit, monkeypatch):
+def test_sampling_out_of_memory_goes_on_with_fewer_rows_and_gives_the_same(limit, fixed, monkeypatch):
+    """More rows than `limit` run out of memory in the middle of their responses."""
     lm, noise = make_lm(1), Noise.of(0, QUESTIONS, 3)
-    expected = loop.sample(lm, pad([lm.tokenizer(q)["input_ids"] for q in QUESTIONS]), SAMPLER, noise)
-    monkeypatch.setattr(loop, "_sample", limited(loop._sample, limit))
-    got = loop.sample(lm, pad([lm.tokenizer(q)["input_ids"] for q in QUESTIONS]), SAMPLER, noise)
+    prompts = pad([lm.tokenizer(q)["input_ids"] for q in QUESTIONS])
+    expected = loop.sample(lm, prompts, SAMPLER, noise)
+
+    def tight(lm, ids, mask, cache, positions=None):
+        if positions is not None and len(ids) > limit and mask.sum(1).max() > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(lm, ids, mask, cache, positions)
+
+    monkeypatch.setattr(loop, "forward", tight)
+    got = loop.sample(lm, prompts, SAMPLER, noise, fixed=fixed)
     assert torch.equal(got.response_ids, expected.response_ids)
     assert torch.equal(got.response_mask, expected.response_mask)
     assert torch.equal(got.stop_reason, expected.stop_reason)
@@ -68,6 +79,21 @@ def test_scoring_in_halves_gives_the_same_hidden_states(monkeypatch):
     expected = scoring.hidden_states(lm, *rows(LENGTHS))
     monkeypatch.setattr(scoring, "_hidden_states", limited(scoring._hidden_states, 1))
     assert torch.allclose(scoring.hidden_states(lm, *rows(LENGTHS)), expected, atol=1e-5)
+
+
+def test_a_single_response_that_does_not_fit_is_the_users_to_mend(monkeypatch):
+    def none(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(loop, "forward", none)
+    with pytest.raises(UserError, match="while sampling, with a single response"):
+        loop.sample(make_lm(1), pad([[3, 4]]), SAMPLER, Noise.of(0, ["a"]))
+
+
+def test_what_is_kept_to_save_time_is_given_up():
+    kept = Kept(weights={torch.nn.Linear(1, 1): torch.zeros(1)})
+    release()
+    assert not kept.weights
 
 
 def test_a_single_row_that_does_not_fit_is_the_users_to_mend():

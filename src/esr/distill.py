@@ -31,6 +31,7 @@ from esr.nonfinite import NotFinite, not_finite, with_other_kernels
 from esr.prompts import pad
 from esr.ranks import here
 from esr.records.problem import Problem
+from esr.sampling.kept import Kept
 from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
 from esr.sampling.packed import decoding
@@ -68,6 +69,8 @@ class Distiller:
     """A baseline between different tokenizers, instead of the divergence over `events`."""
     measured: LM | None = None
     """The student as it is evaluated, if other servers write then, or none."""
+    kept: Kept | None = None
+    """What the sampler keeps on the device from step to step; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +161,12 @@ def rollouts(distiller: Distiller, pairs: Sequence[PromptPair], index: int, phas
         with phases("sync"):
             stack.enter_context(gathered(distiller.student))
             published(distiller.student, index)
-            stack.enter_context(decoding(distiller.student))
+            stack.enter_context(decoding(distiller.student, distiller.kept))
         with phases("generate"):
             asked, noise_of = pad([pairs[i].student_ids for i in mine]), Noise.of(seed, [keys[i] for i in mine], n)
-            own = here().together(lambda: sample(distiller.student, asked, distiller.sampler, noise_of))
+            own = here().together(
+                lambda: sample(distiller.student, asked, distiller.sampler, noise_of, kept=distiller.kept)
+            )
             rollout = Rollout.join(here().gather(own.to(torch.device("cpu")))).to(device)
     noise = Noise.of(seed, keys, n, stream="selection").table(rollout.response_ids.shape[1])
     names = [pair.problem.id for pair in pairs for _ in range(n)]

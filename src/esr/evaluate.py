@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,9 @@ from esr.runs.comparing import closer
 from esr.runs.files import check_room
 from esr.runs.parts import Parts, discard, of_evaluation
 from esr.runs.rundir import RunDir
+from esr.sampling.loop import Response, together
 from esr.sampling.noise import Noise
-from esr.sampling.respond import rendered, respond
+from esr.sampling.respond import rendered, respond_each
 from esr.sampling.sampler import Sampler
 from esr.served import push_adapter, unloaded
 from esr.tasks.rows import UNGRADED as UNGRADED_TASK
@@ -130,7 +132,7 @@ def keep(
 ) -> Evaluation:
     """The evaluation of `who`, who is `lm`, that a run keeps; made now if it has none.
 
-    One that was interrupted goes on after its finished batches. Responses without a reference are measured against a
+    One that was interrupted goes on after the problems that were graded. Responses without a reference are measured against a
     teacher (`against`), and on the responses of the untrained student if the run has them.
     """
     ours = here()
@@ -180,9 +182,6 @@ def evaluate(
     start = time.perf_counter()
     with gathered(lm):
         samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done, against)
-    record = {**tasks.settings(settings), "seed_sampling": seed}
-
-    samples = graded_responses(lm, problems, settings, terminators, seed, f"Evaluating {who.label}", done, against)
     writer = {} if lm.writer is None else {"writer": "vllm"}
     record = {**tasks.settings(settings.model_copy(update={"engine": "local"})), "seed_sampling": seed, **writer}
     seconds = time.perf_counter() - start
@@ -212,26 +211,45 @@ def graded_responses(
     before = ours.of_first(done.done if done is not None else {})
     kept = {i: before.get(p.id) for i, p in enumerate(problems)}
     graded = {i: [Sample.model_validate(s) for s in found] for i, found in kept.items() if found}
-    by_length = sorted((i for i in kept if i not in graded), key=lambda i: len(rows[i]))
+    waiting = sorted((i for i in kept if i not in graded), key=lambda i: len(rows[i]))
+    alone = ours.world == 1 and against is None and lm.writer is None
     with progress(title, len(problems), "problem", len(graded)) as advance:
-        for start in range(0, len(by_length), size):
-            batch = by_length[start : start + size]
-            counter = _Counter(advance, settings.max_new_tokens)
 
-            def own(mine: Sequence[int] = ours.share(batch), counter: _Counter = counter) -> list[Sample]:
-                if not mine:
-                    return []
-                noise = Noise.of(seed, [problems[i].id for i in mine], settings.samples)
-                rollout = respond(lm, [rows[i] for i in mine], sampler, noise, counter)
-                owners = [problems[i] for i in mine for _ in range(settings.samples)]
-                return samples_of(lm, owners, rollout, settings, against)
-
-            made = [sample for part in ours.gather(ours.together(own)) for sample in part]
-            for place, i in enumerate(batch):
-                graded[i] = made[place * settings.samples : (place + 1) * settings.samples]
+        def keep(found: dict[int, list[Sample]]) -> None:
+            graded.update(found)
+            for i, samples in found.items():
                 if done is not None:
-                    done.put(problems[i].id, [s.model_dump() for s in graded[i]])
-            advance(len(batch))
+                    done.put(problems[i].id, [s.model_dump() for s in samples])
+            advance(len(found))
+
+        def own(mine: Sequence[int]) -> dict[int, list[Sample]]:
+            """What is graded as soon as it is written, or, of several ranks, when all of a part is; the latter is returned."""
+            made: dict[int, list[Sample]] = {}
+            if not mine:
+                return made
+
+            def judged(written: list[Response]) -> None:
+                owners = [mine[r.index // settings.samples] for r in written]
+                rollout, found = together(written, lm.device), dict[int, list[Sample]]()
+                for i, sample in zip(
+                    owners, samples_of(lm, [problems[i] for i in owners], rollout, settings, against), strict=True
+                ):
+                    found.setdefault(i, []).append(sample)
+                (keep if alone else made.update)(found)
+
+            desk = _Desk(judged, settings.samples, size if alone else None)
+            noise = Noise.of(seed, [problems[i].id for i in mine], settings.samples)
+            width = -(-size // ours.world) * settings.samples
+            respond_each(lm, [rows[i] for i in mine], sampler, noise, width, desk.take, _Note(advance))
+            desk.grade()
+            return made
+
+        # Ranks speak to each other after each part, servers answer a part, and a model that measures waits until none is writing.
+        at_once = max(1, len(waiting)) if alone else size
+        for start in range(0, len(waiting), at_once):
+            mine = ours.share(waiting[start : start + at_once])
+            for found in ours.gather(ours.together(partial(own, mine))):
+                keep(found)
     return [s for i in range(len(problems)) for s in graded[i]]
 
 
@@ -276,16 +294,40 @@ def cut(text: str, stops: Sequence[str]) -> str:
     return text[: min((i for stop in stops if (i := text.find(stop)) >= 0), default=len(text))]
 
 
-class _Counter:
-    """Shows how far the responses of a batch have come."""
+class _Desk:
+    """Takes responses as they end, and grades problems all of whose responses have: so many at a time, and the rest."""
 
-    def __init__(self, advance: Advance, limit: int):
-        self.advance, self.limit, self.tokens = advance, limit, 0
+    def __init__(self, judged: Callable[[list[Response]], None], samples: int, size: int | None):
+        self.judged, self.samples, self.size = judged, samples, size
+        self.written: dict[int, list[Response]] = defaultdict(list)
+        self.whole: list[int] = []
+        """Places of problems all of whose responses have ended."""
+
+    def take(self, response: Response) -> None:
+        place = response.index // self.samples
+        self.written[place].append(response)
+        if len(self.written[place]) == self.samples:
+            self.whole.append(place)
+        if len(self.whole) == self.size:
+            self.grade()
+
+    def grade(self) -> None:
+        """Grade what is whole."""
+        if self.whole:
+            self.judged([r for place in self.whole for r in sorted(self.written.pop(place), key=lambda r: r.index)])
+            self.whole.clear()
+
+
+class _Note:
+    """Shows now and then how many responses are being written."""
+
+    def __init__(self, advance: Advance):
+        self.advance, self.told = advance, 0
 
     def __call__(self, live: int) -> None:
-        self.tokens += 1
-        if self.tokens % 16 == 0:
-            self.advance(0, note=f"{live} responses at token {self.tokens} of at most {self.limit}")
+        self.told += 1
+        if self.told % 16 == 0:
+            self.advance(0, note=f"{live} responses at once")
 
 
 def summarise(

@@ -2,7 +2,8 @@
 
 import gc
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
+from weakref import WeakSet
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -16,6 +17,16 @@ SIGNS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_AL
 """In messages of errors that are none of the types made for it."""
 
 
+class Spare(Protocol):
+    """Something that is kept to save time, and can be given up."""
+
+    def drop(self) -> None: ...
+
+
+SPARE: WeakSet[Spare] = WeakSet()
+"""What `release` gives up."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that a device or the host ran out of memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -26,7 +37,9 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def release() -> None:
-    """Give back what a failed attempt still holds: the graph in the backward engine's queue, cycles, cached blocks."""
+    """Give back what a failed attempt still holds: the graph in the backward engine's queue, cycles, cached blocks; and `SPARE`."""
+    for spare in SPARE:
+        spare.drop()
     with torch.enable_grad():
         torch.zeros((), requires_grad=True).mul(1).backward()
     gc.collect()

@@ -13,8 +13,9 @@ from esr.models import places
 from esr.models.adapters import fresh_adapter
 from esr.models.lm import LM
 from esr.models.load import loading, read_config
+from esr.models.same import distance, tolerance
 from esr.sampling.cache import new_cache
-from esr.sampling.loop import forward
+from esr.sampling.forward import forward
 from esr.sampling.packed import decoding
 from esr.scoring import head, hidden_states
 
@@ -77,17 +78,6 @@ def require_same(own: Tensor, found: Tensor, model: str, what: str, allowed: flo
         raise UserError(
             f"{model}: {what} by {apart:.2g} nats a token, so that it would not be the same model; not supported."
         )
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """Nats a token that rounding may make: 2e-3 was measured in bfloat16, 1e-7 in float32."""
-    return 1e-4 if dtype == torch.float32 else 0.02
-
-
-def distance(own: Tensor, found: Tensor) -> float:
-    """Mean KL between the distributions of (M, V) logits, in nats."""
-    p, q = (t.double().log_softmax(-1) for t in (own, found))
-    return float((p.exp() * (p - q)).sum(-1).mean())
 
 
 def _rows(lm: LM) -> tuple[Prompts, Rollout]:

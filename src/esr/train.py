@@ -26,7 +26,7 @@ from esr.models.load import load_student
 from esr.models.machine import machine, threads
 from esr.models.remote import open_teacher
 from esr.models.server import ServerLost
-from esr.models.sharded import shard, with_ends
+from esr.models.sharded import shard, sharded, with_ends
 from esr.nonfinite import NotFinite
 from esr.prepare import Prepared, prepare
 from esr.ranks import Ranks, here
@@ -36,6 +36,7 @@ from esr.runs.environment import note_left_out
 from esr.runs.files import check_room
 from esr.runs.resumption import check, forget_after
 from esr.runs.rundir import RunDir
+from esr.sampling.kept import Kept
 from esr.sampling.sampler import Sampler
 from esr.scoring import padding_is_exact
 from esr.served import check_teacher, published, require_servers, writing
@@ -169,9 +170,11 @@ def build(plan: Prepared, device: torch.device, teacher: LM | None = None, run: 
     sampler = Sampler(rollout.max_new_tokens, pair.terminators, rollout.temperature, rollout.top_p, rollout.top_k)
     events = pair.events(config.loss.merge_terminators).to(device)
     baseline = pair.baseline(config.loss, device)
-    return Distiller(
-        config, student, scoring, events, sampler, optimizer, fitting.micro_batch_tokens, say, baseline, measured
-    )
+    stays = device.type == "cuda" and not sharded(
+        student
+    )  # weights in shards are gathered at other addresses each time
+    kept, tokens = Kept() if stays else None, fitting.micro_batch_tokens
+    return Distiller(config, student, scoring, events, sampler, optimizer, tokens, say, baseline, measured, kept)
 
 
 def written_by(plan: Prepared, student: LM, run: RunDir | None) -> tuple[LM, LM]:
@@ -331,7 +334,7 @@ def record(run: RunDir, student: LM, report: StepReport, number: int, rollouts_e
 def evaluate_now(plan: Prepared, run: RunDir, distiller: Distiller, number: int, signals: Interrupts) -> None:
     """Evaluate the student after `number` steps (0: before), and the teacher once, unless that is done already.
 
-    A signal ends it at once: finished batches are kept, and it goes on after them.
+    A signal ends it at once: problems that were graded are kept, and it goes on after them.
     """
     config = plan.config
     if config.eval is None:
@@ -350,6 +353,6 @@ def evaluate_now(plan: Prepared, run: RunDir, distiller: Distiller, number: int,
                 evaluate.keep(run, config, evaluated, lm, plan.measured, lm.terminators, against)
         except KeyboardInterrupt:
             raise RunStopped(
-                f"Stopped while evaluating {evaluated.label}; training up to there and finished batches are kept in {run.path}. "
+                f"Stopped while evaluating {evaluated.label}; training up to there and graded problems are kept in {run.path}. "
                 "Run the same command again to go on."
             ) from None

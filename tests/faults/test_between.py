@@ -14,25 +14,25 @@ from forked import call, contents, write_config
 from tiny import save_model
 
 
-def test_a_signal_in_an_evaluation_is_obeyed_at_once_and_its_finished_batches_are_kept(whole, half):
-    respond = evaluate.respond
+def test_a_signal_in_an_evaluation_is_obeyed_at_once_and_graded_problems_are_kept(whole, half):
+    samples_of = evaluate.samples_of
 
     def interrupted(*arguments):
-        """Ctrl-C comes with the third batch, the last of the student; without it they are counted."""
-        done = Path("batches")
+        """Ctrl-C comes with the third problem, the last of the student; without it they are counted."""
+        done = Path("problems")
         done.write_text(done.read_text() + "." if done.exists() else ".")
         if len(done.read_text()) == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return respond(*arguments)
+        return samples_of(*arguments)
 
     def patch():
-        evaluate.respond = interrupted
+        evaluate.samples_of = interrupted
 
     code, text = call(["train", "c.yaml"], half, patch)
     assert code == 1 and "Stopped while evaluating step 6" in text and "Run the same command again" in text
     assert not (half / "run" / "evals" / "step-000006.json").exists()
     assert call(["train", "c.yaml"], half, patch)[0] == 0
-    assert len((half / "batches").read_text()) == 4, "two batches were kept, so the third alone is made again"
+    assert len((half / "problems").read_text()) == 4, "two problems were kept, so the third alone is made again"
     assert contents(half / "run") == contents(whole[0] / "run")
 
 

@@ -28,7 +28,7 @@ from esr.models import checkpoint
 from esr.models.adapters import fresh_adapter
 from esr.models.lm import LM, STUDENT
 from esr.prompts import pad
-from esr.sampling.loop import sample
+from esr.sampling.loop import sample, write
 from esr.sampling.noise import Noise
 from esr.sampling.sampler import Sampler
 from tiny import make_tokenizer
@@ -165,8 +165,13 @@ def sampled_as_generated(lm: LM) -> None:
             eos_token_id=2, pad_token_id=0, use_cache=False,
         )  # fmt: skip
         wanted.append(out[0, len(row) :].tolist())
-    got = sample(lm, pad(rows), Sampler(8, (2,), temperature=0.0), Noise.of(0, ["a", "b"])).token_lists()
-    assert got == wanted, f"sampled {got}, generated {wanted}"
+    sampler, noise = Sampler(8, (2,), temperature=0.0), Noise.of(0, ["a", "b"])
+    for fixed in (False, True):
+        got = sample(lm, pad(rows), sampler, noise, fixed=fixed).token_lists()
+        assert got == wanted, f"sampled {got}, generated {wanted}, fixed cache {fixed}"
+    one_by_one: dict[int, list[int]] = {}
+    write(lm, rows[::-1], sampler, noise, 1, lambda r: one_by_one.update({r.index: r.ids.tolist()}))
+    assert [one_by_one[1], one_by_one[0]] == wanted
 
 
 def full_round_trip(model_type: str, folder: Path) -> None:

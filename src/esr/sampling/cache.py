@@ -1,8 +1,11 @@
-"""Key-value caches with reserved room."""
+"""Caches that grow with what is written, and whose rows can be kept, replaced and shortened while others are being written.
+
+All rows of a cache write at the same column; a row that came later, or has a shorter prompt, has padding on its left.
+"""
 
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
 from esr.models.lm import LM
 
@@ -12,6 +15,42 @@ def new_cache(lm: LM, capacity: int) -> DynamicCache:
     cache = DynamicCache(config=lm.causal_lm.config)
     cache.layers = [Reserved(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+REPLACEABLE = {
+    "Reserved", "DynamicSlidingWindowLayer", "LinearAttentionLayer", "LinearAttentionAndFullAttentionLayer",
+    "LinearAttentionAndSlidingWindowAttentionLayer", "DummyLayer", "FixedLayer",
+}  # fmt: skip
+"""Layers whose rows are known to hold nothing but keys, values and states."""
+
+
+def replaceable(cache: Cache) -> bool:
+    """Whether rows of this cache can be replaced by others while the rest is being written."""
+    return all(type(layer).__name__ in REPLACEABLE for layer in cache.layers)
+
+
+def replace_rows(cache: DynamicCache, rows: Tensor, new: DynamicCache) -> None:
+    """Put the rows of `new`, which has no more columns, in the place of the given rows, ending at the same column."""
+    for old, layer in zip(cache.layers, new.layers, strict=True):
+        for name in ("keys", "values"):
+            if isinstance(into := getattr(old, name, None), Tensor):
+                given = getattr(layer, name)
+                into[:, :, into.shape[2] - given.shape[2] :].index_copy_(0, rows, given)
+        for name in ("conv_states", "recurrent_states"):
+            for key, state in getattr(old, name, {}).items():
+                if state is not None:
+                    state.index_copy_(0, rows, getattr(layer, name)[key])
+
+
+def keep_columns(cache: DynamicCache, count: int) -> None:
+    """Forget all but the last `count` columns, which hold all that a row still needs."""
+    for layer in cache.layers:
+        if isinstance(layer, Reserved):
+            layer.keep_columns(count)
+        elif isinstance(getattr(layer, "keys", None), Tensor):
+            layer.keys, layer.values = layer.keys[:, :, -count:], layer.values[:, :, -count:]
+            if hasattr(layer, "cumulative_length"):
+                layer.cumulative_length = count
 
 
 class Reserved(DynamicLayer):
@@ -47,6 +86,13 @@ class Reserved(DynamicLayer):
         if length:
             self.room_k[:, :, :length], self.room_v[:, :, :length] = old_k, old_v
         self.is_initialized, self.dtype, self.device = True, key_states.dtype, key_states.device
+
+    def keep_columns(self, count: int) -> None:
+        """Forget all but the last `count` columns."""
+        length = self.get_seq_length()
+        for room in (self.room_k, self.room_v):
+            room[:, :, :count] = room[:, :, length - count : length].clone()
+        self.keys, self.values = self.room_k[:, :, :count], self.room_v[:, :, :count]
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Keep or repeat the given rows."""

@@ -17,12 +17,14 @@ from torch.nn import functional as F
 
 from esr.errors import UserError
 from esr.models.lm import LM
+from esr.sampling.kept import Kept
 
 
 @contextlib.contextmanager
-def decoding(lm: LM) -> Iterator[None]:
+def decoding(lm: LM, kept: Kept | None = None) -> Iterator[None]:
     """Run `lm`'s linear layers from merged, packed weights inside the block. No gradients in there.
 
+    Weights that are not packed are those of `kept`, at the same addresses each time: graphs that read them stay valid.
     Where servers write for `lm`, nothing is to be done. Raises `UserError` if its weights are on servers that do not write.
     """
     if lm.writer is not None:
@@ -36,7 +38,7 @@ def decoding(lm: LM) -> Iterator[None]:
     replaced: list[nn.Module] = []
     with torch.no_grad(), lm.running():
         try:
-            for layer, stand_in in _stand_ins(lm):
+            for layer, stand_in in _stand_ins(lm, kept or Kept()):
                 layer.forward = stand_in  # type: ignore[method-assign]
                 replaced.append(layer)
             yield
@@ -45,7 +47,7 @@ def decoding(lm: LM) -> Iterator[None]:
                 del layer.forward
 
 
-def _stand_ins(lm: LM) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
+def _stand_ins(lm: LM, kept: Kept) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
     """Each linear layer that decodes faster from other weights, with its replacement forward."""
     inside_adapters: set[nn.Module] = set()
     for layer in lm.module.modules():
@@ -53,9 +55,14 @@ def _stand_ins(lm: LM) -> Iterator[tuple[nn.Module, Callable[[Tensor], Tensor]]]
             inside_adapters.update(layer.modules())
             weight = merged(layer)
             if weight is not None:
-                yield layer, product(weight.to(lm.autocast or weight.dtype), layer.base_layer.bias)
-        elif type(layer) is nn.Linear and layer not in inside_adapters and packable(layer.weight):
-            yield layer, product(layer.weight.to(lm.autocast or layer.weight.dtype), layer.bias)
+                weight = weight.to(lm.autocast or weight.dtype)
+                yield layer, product(weight if packable(weight) else kept.hold(layer, weight), layer.base_layer.bias)
+        elif type(layer) is nn.Linear and layer not in inside_adapters:
+            weight = layer.weight.to(lm.autocast or layer.weight.dtype)
+            if packable(weight):
+                yield layer, product(weight, layer.bias)
+            elif lm.autocast:
+                yield layer, product(kept.hold(layer, weight), layer.bias)
 
 
 def merged(layer: BaseTunerLayer) -> Tensor | None:

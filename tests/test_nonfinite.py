@@ -59,6 +59,12 @@ def test_a_gradient_that_is_not_finite_names_its_rows_and_widths(monkeypatch):
     assert all(torch.equal(p, b) for p, b in zip(run.student.module.parameters(), before))
 
 
+def test_a_run_whose_last_step_is_skipped_ends_well(home, monkeypatch, capsys):  # noqa: F811
+    poisoned(monkeypatch, times=10**9, at_step=1)
+    assert esr(["train", "c.yaml", "optim.on_nonfinite=skip", "optim.steps=2"]) == 0
+    assert "and unknown at the last" in capsys.readouterr().out
+
+
 def test_a_run_stops_with_the_last_good_step_saved_and_may_skip_the_bad_one(home, monkeypatch, capsys):  # noqa: F811
     poisoned(monkeypatch, times=10**9, at_step=3)
     for _ in range(2):

@@ -21,7 +21,7 @@ from esr.grading import grade
 from esr.records.problem import Problem
 
 RESPONSES = 500
-SEED = 2
+SEED = 1
 ANSWERS: list[tuple[str, list[str], list[str]]] = [
     ("72", ["72", "72.0", "72.", r"\text{72}", "+72"], ["-72", "7.2", "27", "720", "71"]),
     ("1234", ["1,234", "1234", r"1{,}234", r"1\,234"], ["1, 234", "12.34", "1243", "234"]),

@@ -44,6 +44,16 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(half):
     assert contents(half / "run") == before
 
 
+@pytest.mark.parametrize("row", [{"step": 3}, {"step": 3, "time/step": None}, {"step": 3, "time/step": "long"}])
+def test_a_row_of_metrics_that_lacks_a_number_is_named(half, row):
+    file = half / "run" / "metrics.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:2], json.dumps(row), *lines[3:]]) + "\n")
+    code, text = call(["train", "run"], half)
+    assert code == 2 and "row 3 has no number for time/step" in " ".join(text.split()) and "--fresh" in text
+    assert call(["report", "run"], half)[0] == 0
+
+
 @pytest.fixture
 def project(pair_dir, tmp_path) -> Path:
     """A directory with everything in it, named by relative paths."""

@@ -8,6 +8,7 @@ from esr.cli.main import run as esr
 from esr.config import Config
 from esr.evaluate import summarise
 from esr.records.evaluation import Evaluated, Grade, Sample
+from esr.runs.metrics import EVERY_STEP
 from esr.runs.rundir import RunDir
 
 
@@ -24,7 +25,7 @@ def finished(path, right, seed=1, problems=8, n=4, k=2):
     )
     run = RunDir(path)
     run.open_or_create(config)
-    run.append(run.metrics_file, {"step": 1})
+    run.append(run.metrics_file, dict.fromkeys(EVERY_STEP, 1))
     graded = [
         Sample(problem=str(p), sample=i, text="", tokens=3, finished=True, repetitive=False,
                grade=Grade(first=p < right, last=p < right, any=p < right))

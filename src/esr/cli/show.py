@@ -43,9 +43,10 @@ def run_summary(run: RunDir, as_json: bool) -> None:
     if rows:
         seconds = sum(r["time/step"] for r in rows)
         peak = max(r["memory/peak_gib"] for r in rows)
+        first, last = ("unknown" if r.get("loss") is None else f"{r['loss']:.3f}" for r in (rows[0], rows[-1]))
         out.print(
             f"{len(rows)} steps in {duration(seconds)} ({seconds / len(rows):.1f} s a step), peak memory {peak:.1f} GiB, "
-            f"loss {rows[0]['loss']:.3f} at the first step and {rows[-1]['loss']:.3f} at the last. Everything is in {run.path}.",
+            f"loss {first} at the first step and {last} at the last. Everything is in {run.path}.",
             markup=False,
             soft_wrap=True,
         )

@@ -168,7 +168,11 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
     except UserError as error:
         trouble.append(str(error))
         environment = {}
-    metrics = _lines(directory.metrics_file, trouble)
+    try:
+        metrics = directory.metrics()
+    except UserError as error:
+        trouble.append(str(error))
+        metrics = []
     last = directory.last_step(config) if metrics else None
     return Run(
         label=name,
@@ -176,7 +180,7 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
         config=config,
         environment=environment,
         metrics=metrics,
-        rollouts=_lines(directory.rollouts_file, trouble),
+        rollouts=[row for row in _lines(directory.rollouts_file, trouble) if {"step", "problem", "text"} <= row.keys()],
         evaluations={f.record.name: f for f in evaluations},
         analyses={_kind(f.record): f for f in analyses},
         tokenizers=_tokenizers(directory, name, trouble),

@@ -23,6 +23,7 @@ from esr.records.base import FORMAT_VERSION
 from esr.records.evaluation import Evaluation, Sample
 from esr.records.steps import step_name, step_of
 from esr.records.tokenizers import TwoTokenizers
+from esr.runs import metrics
 from esr.runs.environment import Machine, environment, inexact
 from esr.runs.files import dumps, read_json, read_lines, read_record, sweep, sync, writable, write_json, write_text
 
@@ -237,8 +238,8 @@ class RunDir:
                 sync(file)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One row for each optimiser step."""
-        return list(read_lines(self.metrics_file)) if self.metrics_file.exists() else []
+        """One row for each optimiser step. Raises `UserError` if one lacks a number that every step has."""
+        return metrics.read(self.metrics_file)
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""

@@ -68,13 +68,12 @@ recipes: setup ## Hold exported recipes against the configuration of verl and ms
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-recipes verl==0.9.1 ms-swift==4.6.0
 	$(BIN)/python tools/check_recipes.py .venv-recipes
 
-exports: setup ## Load exported models with transformers 4.57 (in .venv-exports), by way of GGUF, and with what `make vllm` installed
 vllm: setup ## Compare with a real vLLM server (in .venv-vllm, about 2 GB): scores, rollouts, evaluation, a server that is killed
 	$(PYTHON) tools/setup_vllm.py .venv-vllm
 	$(BIN)/python examples/smollm2/make_models.py
 	$(BIN)/python bench/servers.py .venv-vllm/bin/python --out results/bench/servers.json
 
-exports: setup ## Load exported models with transformers 4.57 (in .venv-exports) and compare logits
+exports: setup ## Load exported models with transformers 4.57 (in .venv-exports), by way of GGUF, and with what `make vllm` installed
 	test -x .venv-exports/bin/python || $(PYTHON) -m venv .venv-exports
 	.venv-exports/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-exports/bin/pip install --quiet 'transformers==4.57.*' 'peft<0.18'

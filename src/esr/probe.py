@@ -32,7 +32,7 @@ def before_loading(config: ModelConfig) -> None:
     settings = read_config(config)
     with loading(config, config.model), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
-    lm = LM(model.eval(), None, config, ())  # type: ignore[arg-type]
+    lm = LM(model.eval(), None, config, (), at=torch.device("meta"))  # type: ignore[arg-type]
     try:
         width = model.get_output_embeddings().weight.shape[1]
         head(lm, torch.zeros(2, width, device="meta", dtype=model.dtype))

@@ -78,7 +78,7 @@ class LM:
     def device(self) -> torch.device:
         """Where its weights are; of a model that is partly elsewhere, those that are here."""
         devices = (p.device for p in self.module.parameters() if p.device.type != "meta")
-        return self.at or next(devices, torch.device("cpu"))
+        return self.at or next(devices, torch.device("meta"))
 
     @property
     def vocab_size(self) -> int:

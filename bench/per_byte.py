@@ -1,6 +1,6 @@
 """Divergence per byte between models with different tokenizers, before and after training, on held-out prompts.
 
-    python bench/per_byte.py RUN... [--problems 24] [--max-new-tokens 48] > results/smollm2-gemma/per_byte.json
+    python bench/per_byte.py RUN... [--problems 16] [--max-new-tokens 32] > results/smollm2-gemma/per_byte.json
 
 Tokens of two families are no common unit, bytes are. For each response: the reverse KL over event classes, summed over the places
 where both models start a token, divided by the response's bytes. *Common*: responses of the untrained student, the same for
@@ -56,8 +56,8 @@ def written(pair: Pair, ids: list[int]) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+")
-    parser.add_argument("--problems", type=int, default=24)
-    parser.add_argument("--max-new-tokens", type=int, default=48)
+    parser.add_argument("--problems", type=int, default=16)
+    parser.add_argument("--max-new-tokens", type=int, default=32)
     args = parser.parse_args()
     print(json.dumps([measure(run, args.problems, args.max_new_tokens) for run in args.runs], indent=1))
 

@@ -198,7 +198,7 @@ def table() -> str:
     ]
     told = [f"* {what}: {hits.count(True)} of {len(hits) - hits.count(None)}" for what, hits in counts]
     return "\n".join(
-        [*head, *(p.row() for p in pairs), "", f"Of {len(PAIRS)} pairs, {len(pairs)} are checked. Hits:", "", *told]
+        [*head, *(p.row() for p in pairs), "", f"Checked so far: {len(pairs)} of {len(PAIRS)} pairs. Hits:", "", *told]
     )
 
 

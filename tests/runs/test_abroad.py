@@ -81,7 +81,7 @@ def test_results_and_samples_are_those_of_lm_eval(files: list[Path]) -> None:
     measured = results["results"]["own-task-test"]
     assert (measured["exact_match,none"], measured["pass@2,none"]) == (0.75, 1.0)
     assert all(f"{name}_stderr,none" in measured for name in ("exact_match", "pass@1", "finished"))
-    rows = [json.loads(line) for line in files[1].read_text().splitlines()]
+    rows = [json.loads(line) for line in files[1].read_text().strip().split("\n")]
     assert all(set(row) == ROW for row in rows)
     assert rows[0]["doc"]["question"].startswith("user: Hi\n\nassistant: Yes?\n\nuser: 1 + 1?")
     assert len(rows[0]["resps"][0]) == 2

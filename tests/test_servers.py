@@ -241,7 +241,7 @@ def test_a_server_that_keeps_the_adapter_before_is_noticed(home, student, capsys
     fake.faults["/v1/load_lora_adapter"] = ["", "", "stale"]
     assert esr(["train", "c.yaml", *options, "optim.lr=0.1", "optim.warmup_ratio=0"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "still writes with the adapter before" in said or "serves another model" in said
+    assert "still writes with the weights before" in said or "serves another model" in said
     assert len(rows()) == 2 and RunDir("run").checkpoints()[-1].name == "step-000002"
 
 

@@ -149,7 +149,7 @@ def writing(lm: LM, key: str, urls: Sequence[str], folder: Path, texts: Sequence
     try:
         for one in writer.servers.each():
             same_tokenizer(one, lm.tokenizer)
-            writer.verify(one, log_probs(replace(lm, adapter=None), writer.probe))
+        writer.verify(log_probs(replace(lm, adapter=None), writer.probe))
     except ServerLost as error:
         raise UserError(f"{error} The run has not begun.") from None
     say(
@@ -185,8 +185,8 @@ def unloaded(
     try:
         for one in writer.servers.each():
             same_tokenizer(one, tokenizer)
-            if ours is not None:
-                writer.verify(one, log_probs(ours, writer.probe))
+        if ours is not None:
+            writer.verify(log_probs(ours, writer.probe))
     except ServerLost as error:
         raise UserError(str(error)) from None
     return LM(on_meta(config), tokenizer, config, terminators, writer=writer)

@@ -69,7 +69,9 @@ class Writer:
             if self.adapter is None:
                 raise
             say(f"{error} Its adapter is loaded again.")
-            self._load(self.name, self.adapter, self.checked)
+            self._load(self.name, self.adapter)
+            if self.checked is not None:
+                self.verify(self.checked)
             yield from ahead(lambda one: self._write(sampler, *one), asked[done:], AT_ONCE)
 
     def _write(self, sampler: Sampler, turn: int, row: Sequence[int], seed: int) -> Response:
@@ -151,31 +153,32 @@ class Writer:
 
     def push_files(self, name: str, adapter: Path, expected: Tensor | None) -> None:
         """`push` of an adapter that lies in a directory; without `expected`, its numbers are not verified."""
-        self._load(name, adapter, expected)
-        self.adapter, self.checked = adapter, expected
+        self._load(name, adapter)
+        self.adapter = adapter
+        if expected is not None:
+            self.verify(expected)
         for one in self.servers.each():
-            for model in served(one):
-                if (
-                    model.parent is not None
-                    and model.name != name
-                    and model.name.startswith(f"esr-{mark(self.folder)}-")
-                ):
-                    unload(one, model.name)
+            old = [m.name for m in served(one) if m.name != name and m.name.startswith(f"esr-{mark(self.folder)}-")]
+            for other in old:
+                unload(one, other)
 
-    def _load(self, name: str, adapter: Path, expected: Tensor | None) -> None:
+    def _load(self, name: str, adapter: Path) -> None:
         self.name = name
         for one in self.servers.each():
             if not any(model.name == name and model.root == str(adapter) for model in served(one)):
                 one.ask("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(adapter)}, lambda content: None)
-            if expected is not None:
-                self.verify(one, expected)
 
-    def verify(self, servers: Servers, expected: Tensor) -> None:
-        """Raise `ServerLost` unless servers give the probe the `expected` log-probabilities, to rounding.
+    def verify(self, expected: Tensor) -> None:
+        """Raise `ServerLost` unless every server gives the probe the `expected` log-probabilities, to rounding.
 
         An adapter that changes little changes less than rounding may: where it can be told, the numbers must also be nearer
-        to the expected ones than to those of the adapter before.
+        to the expected ones than to those that were verified before.
         """
+        for one in self.servers.each():
+            self._verify(one, expected)
+        self.checked = expected
+
+    def _verify(self, servers: Servers, expected: Tensor) -> None:
         found = self.log_probs(servers)
         apart = distance(found, expected)
         if not apart <= APART:
@@ -187,7 +190,7 @@ class Writer:
             moved = distance(expected, self.checked)
             if moved > CLEARLY * self.noise and distance(found, self.checked) < apart:
                 raise ServerLost(
-                    f"{servers.key}: {servers.urls[0]} still writes with the adapter before; restart it, then go on."
+                    f"{servers.key}: {servers.urls[0]} still writes with the weights before; restart it, then go on."
                 )
         self.noise = max(self.noise, apart)
 

@@ -189,7 +189,7 @@ def unloaded(
             writer.verify(log_probs(ours, writer.probe))
     except ServerLost as error:
         raise UserError(str(error)) from None
-    return LM(on_meta(config), tokenizer, config, terminators, writer=writer)
+    return LM(on_meta(config), tokenizer, config, terminators, at=CPU, writer=writer)
 
 
 def push_adapter(lm: LM, adapter: Path) -> None:

@@ -130,7 +130,8 @@ def open_teacher(config: TeacherConfig, student: LM, device: torch.device, termi
     name = the_model(servers).name
     if config.server_scores == "top_k":
         module = on_meta(config).eval().requires_grad_(False)
-        return LM(module, tokenizer, config, terminators, scorer=TopK(servers, name, config.server_top_k))
+        scorer = TopK(servers, name, config.server_top_k)
+        return LM(module, tokenizer, config, terminators, at=device, scorer=scorer)
     dtype = resolve_dtype(config, device)
     module = head_alone(config, device, dtype)
     width = int(module.get_output_embeddings().weight.shape[1])  # type: ignore[operator]

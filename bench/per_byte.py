@@ -4,7 +4,8 @@
 
 Tokens of two families are no common unit, bytes are. For each response: the reverse KL over event classes, summed over the places
 where both models start a token, divided by the response's bytes. *Common*: responses of the untrained student, the same for
-all runs; *own*: the trained student's. Means over responses, 95% intervals by response.
+all runs; *own*: the trained student's. Means over responses, 95% intervals by response. With it goes the share of the training rollouts
+that ended before N.
 """
 
 import argparse
@@ -33,9 +34,11 @@ def measure(path: str, problems: int, cap: int) -> dict[str, Any]:
         moved += per_byte(subject, after, (batch, common))
         own += per_byte(subject, after, (batch, one_each(after, batch, sampler, SEED)))
     change = [a - b for a, b in zip(moved, before, strict=True)]
+    ended = [row["stop/terminator"] for row in subject.directory.metrics()]
     named = {"before": before, "after": moved, "change": change, "after_own": own}
     return {
         "run": path, "n": subject.n, "seed": subject.config.run.seed, "step": subject.step, "prompts": task, "max_new_tokens": cap,
+        "ended_in_training": sum(ended) / len(ended),
         "nats_per_byte": {name: intervals.mean(values).model_dump() for name, values in named.items()},
     }  # fmt: skip
 

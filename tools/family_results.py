@@ -27,11 +27,24 @@ def per_byte(runs: list[Json]) -> list[str]:
     """Divergence per byte, run by run."""
     names = ("before", "after", "change", "after_own")
     rows = [
-        [str(r["n"]), str(r["seed"]), *(nats(r["nats_per_byte"][name], sign=name == "change") for name in names)]
+        [
+            str(r["n"]),
+            str(r["seed"]),
+            f"{r['ended_in_training']:.0%}",
+            *(nats(r["nats_per_byte"][name], sign=name == "change") for name in names),
+        ]
         for r in runs
     ]
     first = runs[0]
-    head = ["N", "seed", "before, common", "after, common", "change, paired", "after, own"]
+    head = [
+        "N",
+        "seed",
+        "training rollouts that ended",
+        "before, common",
+        "after, common",
+        "change, paired",
+        "after, own",
+    ]
     return [
         f"Reverse KL to the teacher in nats per byte of the response, over event classes where both models start a token, on "
         f"{first['nats_per_byte']['before']['n']} responses of at most {first['max_new_tokens']} tokens to held-out prompts of "

@@ -15,6 +15,7 @@ from esr.config import EvalConfig
 from esr.evaluate import difference, samples_of
 from esr.method.events import one_vocabulary
 from esr.records.problem import Message, Problem
+from esr.runs.comparing import measured as of_samples
 from esr.runs.rundir import RunDir
 from tiny import make_lm
 
@@ -65,6 +66,9 @@ def test_nobody_grades_and_no_grader_failed():
     rollout = joined(WRITTEN[:1], lm.device)
     (sample,) = samples_of(lm, PROBLEMS[:1], rollout, EvalConfig(source="q", samples=1), Reference(make_lm(2), EVENTS))
     assert (sample.grade.last, sample.token_ids) == (None, WRITTEN[0])
+    never = [sample.model_copy(update={"problem": str(i), "finished": False}) for i in range(5)]
+    share = of_samples(never)["finished"]
+    assert (share.value, share.low) == (0, 0) and 0 < share.high < 1  # not certain, and nothing below nothing
     change = difference([sample], [sample.model_copy(update={"closeness": {"kl_own": 9.0}})], "x", "y")
     assert change.avg is None
     assert change.closeness["kl_own"].value == pytest.approx(sample.closeness["kl_own"] - 9)

@@ -28,10 +28,9 @@ from esr.pair import Pair, open_pair
 from esr.problems import Chosen, apart, training
 from esr.ranks import here
 from esr.records.base import Estimate
-from esr.records.closeness import by_problem
 from esr.records.evaluation import UNGRADED, Difference, Evaluated, Evaluation, Grade, Sample, grades
 from esr.records.problem import Problem
-from esr.runs.comparing import closer
+from esr.runs.comparing import closer, measured
 from esr.runs.files import check_room
 from esr.runs.parts import Parts, discard, of_evaluation
 from esr.runs.rundir import RunDir
@@ -351,7 +350,6 @@ def summarise(
     judged = [[s.grade for s in group] for group in groups if any(s.grade.last is not None for s in group)]
     failures = Counter(_reason(s.grade) for s in samples if s.grade.last is None and s.grade != UNGRADED)
     lengths = np.array([s.tokens for s in samples])
-    unjudged = by_problem(s for s in samples if s.grade == UNGRADED)
     return Evaluation(
         who=who.who,
         step=who.step,
@@ -378,7 +376,7 @@ def summarise(
         grader_failures=failures.total(),
         failures=dict(failures.most_common()),
         avg_at_least=rate(lambda s: s.grade.points) if failures and judged else None,
-        closeness={name: intervals.mean(list(values.values())) for name, values in unjudged.items()},
+        closeness=measured(samples),
         seconds=round(seconds, 2),
     )
 

@@ -1,12 +1,12 @@
 """The paired difference of runs that exist, and the conditions under which it means something. No torch here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from esr import intervals
 from esr.configfile import flatten
 from esr.errors import UserError
 from esr.records.base import Estimate
-from esr.records.closeness import by_problem
+from esr.records.closeness import MEASURES, by_problem
 from esr.records.comparison import ComparedRun, Comparison
 from esr.records.evaluation import UNGRADED, Evaluation, Sample, comparable, grades
 from esr.runs.rundir import RunDir
@@ -96,5 +96,28 @@ def _difference(ours: list[Sample], theirs: list[Sample]) -> Estimate | None:
 def closer(ours: Sequence[Sample], theirs: Sequence[Sample]) -> dict[str, Estimate]:
     """The paired change of each measure of responses that nobody grades; empty for graded ones."""
     a, b = (by_problem(s for s in side if s.grade == UNGRADED) for side in (ours, theirs))
-    changes = {name: intervals.paired_change(a[name], b[name]) for name in a if name in b}
+    changes = {name: _change(name, a[name], b[name]) for name in a if name in b and a[name].keys() & b[name].keys()}
     return {name: change for name, change in changes.items() if change}
+
+
+def _change(measure: str, ours: Mapping[str, float], theirs: Mapping[str, float]) -> Estimate | None:
+    """Shares keep their interval within what a difference of shares can be."""
+    if MEASURES[measure][1] == "percent":
+        return intervals.paired_difference(*({p: [v] for p, v in side.items()} for side in (ours, theirs)))
+    return intervals.paired_change(ours, theirs)
+
+
+def measured(samples: Sequence[Sample]) -> dict[str, Estimate]:
+    """The mean over problems of each measure of responses that nobody grades; empty for graded ones."""
+    found = by_problem(s for s in samples if s.grade == UNGRADED)
+    return {name: _mean(name, list(values.values())) for name, values in found.items()}
+
+
+def _mean(measure: str, values: list[float]) -> Estimate:
+    """A share keeps its interval between nothing and everything, and has one where all problems are alike."""
+    if MEASURES[measure][1] != "percent":
+        return intervals.mean(values)
+    if min(values) == max(values):
+        return intervals.accuracy([[value] for value in values])
+    e = intervals.mean(values)
+    return e.model_copy(update={"low": max(0.0, e.low), "high": min(1.0, e.high)})

@@ -13,7 +13,7 @@ from esr.ranks import joined
 from forked import start
 
 JOINED = ExitStack()
-LIMIT = 60
+LIMIT = 120
 """Seconds after which processes that have not ended are killed, and the test fails."""
 
 

@@ -9,6 +9,7 @@ import torch
 
 from esr.config import ModelConfig, StudentConfig, TeacherConfig
 from esr.errors import UserError
+from esr.meters import PeakMemory, resident_peak
 from esr.method.tensors import Rollout
 from esr.models.load import check, load_model, load_student, load_teacher, shares_base
 from esr.prompts import pad
@@ -55,35 +56,28 @@ def test_a_device_that_is_not_there_is_a_sentence(pair_dir):
         check(TeacherConfig(model=str(pair_dir / "teacher"), placement="device", device="cuda:7"))
 
 
-def test_an_offloaded_teacher_holds_a_layer_at_a_time(tmp_path):
-    """57 MB of weights: in memory of its own the process has next to none of them; pages of a file are the system's to drop."""
-    save_model(tmp_path / "large", seed=1, layers=24, hidden=256)
+def test_an_offloaded_teacher_takes_less_memory_than_its_weights(pair_dir, tmp_path):
+    """120 MB of weights, of which one layer is there at a time."""
+    save_model(tmp_path / "large", seed=1, layers=24, hidden=384)
     weights = sum(file.stat().st_size for file in (tmp_path / "large").glob("*.safetensors"))
-    peaks = {place: peak_of_scoring(tmp_path / "large", place) for place in ("same", "offloaded")}
+    peaks = {p: peak_of_scoring(tmp_path / "large", p, pair_dir / "teacher") for p in ("same", "offloaded")}
     assert peaks["same"] > 0.9 * weights
-    assert peaks["offloaded"] < 0.3 * weights
+    assert peaks["offloaded"] < 0.3 * weights, peaks
 
 
-def own_memory() -> int:
-    """Bytes of this process that no file could give back."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
-    return 1024 * int(line.split()[1])
-
-
-def peak_of_scoring(model: Path, place: str) -> int:
-    """Bytes that a process of its own takes at most to load a teacher and score with it, looked at after each layer."""
+def peak_of_scoring(model: Path, place: str, before: Path) -> int:
+    """Bytes that a process of its own takes at most to load a teacher and score with it, after it has done so with another."""
+    rollout = Rollout(torch.ones(2, 6, dtype=torch.long), torch.ones(2, 6, dtype=torch.bool), torch.zeros(2))
     ours, theirs = os.pipe()
     process = os.fork()
     if not process:
-        before = own_memory()
-        lm = load_model(TeacherConfig(model=str(model), dtype="float32", placement=place), CPU, (2,))
-        seen = [own_memory()]
-        for layer in lm.module.model.layers:
-            layer.register_forward_hook(lambda *_: seen.append(own_memory()))
-        rollout = Rollout(torch.ones(2, 6, dtype=torch.long), torch.ones(2, 6, dtype=torch.bool), torch.zeros(2))
-        with torch.no_grad():
-            hidden_states(lm, pad([[3, 4], [5, 6, 7]]), rollout)
-        os.write(theirs, str(max(seen) - before).encode())
+        for path in (before, model):
+            PeakMemory(CPU)
+            start = resident_peak()
+            lm = load_model(TeacherConfig(model=str(path), dtype="float32", placement=place), CPU, (2,))
+            with torch.no_grad():
+                hidden_states(lm, pad([[3, 4], [5, 6, 7]]), rollout)
+        os.write(theirs, str(resident_peak() - start).encode())
         os._exit(0)
     os.close(theirs)
     with open(ours) as pipe:

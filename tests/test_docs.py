@@ -115,6 +115,12 @@ def test_links_lead_to_files_that_exist(file):
         assert target.startswith("https://") or (file.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("file", sorted(ROOT.glob("docs/*.md")), ids=lambda f: f.name)
+def test_tests_that_a_document_names_exist(file):
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", file.read_text()):
+        assert f"def {name}(" in (ROOT / path).read_text() if name else (ROOT / path).exists(), f"{path} {name}"
+
+
 def test_documented_metrics_are_the_written_ones(tmp_path, monkeypatch, pair_dir):
     """docs/metrics.md names every metric that a run writes."""
     import json

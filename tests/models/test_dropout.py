@@ -6,10 +6,15 @@ import peft
 import torch
 from torch import nn
 
+from esr import scoring
+from esr.config import ModelConfig
+from esr.method import divergence
+from esr.method.events import one_vocabulary
 from esr.method.layout import lay_out
 from esr.method.tensors import Prompts, Rollout
 from esr.models.dropout import Codes, RowDropout, dropped, install, seeds
-from tiny import make_model
+from esr.models.lm import LM
+from tiny import make_lm, make_model, make_tokenizer
 
 
 def codes(rows: int, columns: int) -> torch.Tensor:
@@ -67,6 +72,27 @@ def test_an_adapter_on_the_head_has_no_dropout_and_the_models_own_is_off():
     assert {kind for name, kind in kinds.items() if name.endswith("q_proj")} == {RowDropout}
     assert [kind for name, kind in kinds.items() if name.endswith("lm_head")] == [nn.Identity]
     assert all(layer.self_attn.attention_dropout == 0 for layer in model.model.layers)
+
+
+def test_an_adapter_on_the_head_has_the_same_gradient_in_chunks(monkeypatch):
+    """A chunk is computed again in the backward pass: dropout drawn anew there would be another one."""
+    module = peft.get_peft_model(make_model(1), peft.LoraConfig(r=2, lora_dropout=0.5, target_modules=["lm_head"]))
+    install(module)
+    student, teacher = LM(module.train(), make_tokenizer(), ModelConfig(model="x"), (2,), "default"), make_lm(2)
+    torch.manual_seed(0)
+    module.get_output_embeddings().lora_B["default"].weight.data.normal_()
+    hidden, tokens = torch.randn(2, 12, 32), torch.arange(12)
+
+    def gradient() -> torch.Tensor:
+        module.zero_grad()
+        found = scoring.compare(student, teacher, *hidden, tokens, one_vocabulary(64), divergence.reverse_kl)
+        found.divergence.sum().backward()
+        return torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+
+    whole = gradient()
+    monkeypatch.setattr(scoring, "CHUNK_ELEMENTS", 4 * 64)
+    assert whole.abs().max() > 0
+    assert torch.allclose(gradient(), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_without_dropout_nothing_is_replaced():

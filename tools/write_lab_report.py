@@ -9,7 +9,7 @@ from pathlib import Path
 from esr.cli.main import run
 
 DOCS = Path(__file__).parents[1] / "docs"
-STUDIES = ("main", "main-seconds", "n-sweep", "selection", "pairs", "finetune")
+STUDIES = ("main", "main-seconds", "n-sweep", "selection", "pairs", "two-tokenizers", "finetune")
 PICTURES = {"lab-report-summary": "#summary", "lab-report-sweep": "#sweep"}
 
 

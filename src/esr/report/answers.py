@@ -4,7 +4,7 @@ import shlex
 
 from markupsafe import Markup
 
-from esr.report.contests import MARGIN, Contest, Paired, sweep
+from esr.report.contests import MARGIN, Contest, Paired, full_of, sweep
 from esr.report.format import datum, derived, estimate, mean_of, points, several
 from esr.report.sources import Data, Found, Run
 
@@ -101,13 +101,14 @@ def _which(data: Data) -> Markup | None:
 
 
 def _plateau(study: Found) -> Markup | None:
-    """The shortest N of a sweep that is not certainly worse than the best of it."""
-    group = [i for i in sweep(study.record) if study.record.arms[i].avg is not None]
-    if len(group) < 3:
+    """The shortest early-stopped N of a sweep whose interval holds the best of them."""
+    arms, whole = study.record.arms, sweep(study.record)
+    group = [i for i in whole if i != full_of(study.record, whole) and arms[i].avg is not None]
+    if len(group) < 2:
         return None
-    best = max(group, key=lambda i: study.record.arms[i].avg.value)
-    enough = next(i for i in group if study.record.arms[i].avg.high >= study.record.arms[best].avg.value)
-    return Markup("N = {} reaches what the best of {} <a href='#sweep'>lengths</a> does, within its interval").format(
+    best = max(arms[i].avg.value for i in group)
+    enough = next(i for i in group if arms[i].avg.high >= best)
+    return Markup("N = {} is enough: the best of {} early <a href='#sweep'>stops</a> lies in its interval").format(
         datum(study, f"/arms/{enough}/n", "count"), len(group)
     )
 

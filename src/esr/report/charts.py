@@ -43,7 +43,7 @@ class Frame:
         return self.height - BOTTOM - (self.height - TOP - BOTTOM) * place
 
 
-FRAMES = (Frame("wide", 760, 380, 66, 216), Frame("narrow", 360, 320, 50, 0))
+FRAMES = (Frame("wide", 760, 380, 66, 216), Frame("narrow", 360, 320, 62, 0))
 
 
 @dataclass(frozen=True)

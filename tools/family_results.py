@@ -10,15 +10,21 @@ def families() -> list[str]:
     """SmolLM2 teaches Gemma."""
     if not (RESULTS / HOME / "study.json").exists():
         return []
+    measured = (RESULTS / HOME / "per_byte.json").exists()
+    again = (
+        [f"python bench/per_byte.py runs/studies/smollm2-gemma-pool/* > results/{HOME}/per_byte.json"]
+        if measured
+        else []
+    )
     lines = [
         "## Two families: SmolLM2-135M-Instruct teaches Gemma 3 270M", "",
         "```bash", "python examples/smollm2/make_models.py", "python examples/smollm2-gemma/make_models.py",
         f"esr study studies/smollm2-gemma.yaml --record results/{HOME}/study.json",
-        f"python bench/per_byte.py runs/studies/smollm2-gemma-pool/* > results/{HOME}/per_byte.json", "```", "",
+        *again, "```", "",
         "A base model and a teacher with other tokens, both quantised to about 4 bits by those who published them, on one core: few "
         "updates, few problems, two seeds, and intervals that say so.", "", *study_section(read(f"{HOME}/study.json")),
     ]  # fmt: skip
-    if (RESULTS / HOME / "per_byte.json").exists():
+    if measured:
         lines += per_byte(read(f"{HOME}/per_byte.json"))
     return lines
 

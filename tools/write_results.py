@@ -151,6 +151,20 @@ def untrained() -> list[str]:
     return [*lines, *table(head, rows)]
 
 
+def reading() -> list[str]:
+    """What a large data file costs."""
+    rows = [
+        [f"{r['rows']:,}", f"{r['bytes'] / 2**20:,.0f}", r["start"], f"{r['seconds']:.1f}", f"{r['peak_gib']:.2f}"]
+        for r in read("bench/data.json")
+    ]
+    return [
+        "## What a large data file costs", "", "```bash", "python bench/data.py --out results/bench/data.json", "```", "",
+        "JSONL; from the start of `esr train` until its first step is recorded, and again after a kill until the next one. The models are "
+        "the lab's, so that the difference to a thousand rows is what reading costs. One CPU core, shared with other work.", "",
+        *table(["rows", "MiB", "start", "seconds", "peak GiB"], rows),
+    ]  # fmt: skip
+
+
 def bench() -> list[str]:
     """What a step costs."""
     record = read("bench/step.json")
@@ -189,4 +203,4 @@ if __name__ == "__main__":
         "Written by `python tools/write_results.py > docs/results.md` from the records in `results/`.",
         "",
     ]
-    print("\n".join([*intro, *smollm2(), *untrained(), *families(), *lab(), *bench(), *costs()]).rstrip())
+    print("\n".join([*intro, *smollm2(), *untrained(), *families(), *lab(), *bench(), *costs(), *reading()]).rstrip())

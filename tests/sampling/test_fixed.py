@@ -83,7 +83,7 @@ def test_refilled_rows_take_fewer_steps_than_batches():
         write(
             lm, rows[start : start + 8], LONG, Noise(noise.rows[start : start + 8]), 8, lambda r: None, batches.append
         )
-    assert len(steps) < 0.8 * len(batches)
+    assert len(steps) < 0.9 * len(batches)
 
 
 def test_a_nucleus_wider_than_its_candidates_is_found_without_asking(monkeypatch):
@@ -118,7 +118,9 @@ def on_a_device_that_is_not_there(model: torch.nn.Module) -> torch.nn.Module:
     """The model with tensors that have a place and a shape but no numbers; inside a `FakeTensorMode`."""
     for part in model.modules():
         for name, p in part._parameters.items():
-            part._parameters[name] = p and torch.nn.Parameter(torch.empty(p.shape, device="cuda"), requires_grad=False)
+            if p is not None:
+                there = torch.empty(p.shape, device="cuda")
+                part._parameters[name] = torch.nn.Parameter(there, requires_grad=False)
         for name, b in part._buffers.items():
             part._buffers[name] = None if b is None else torch.empty(b.shape, dtype=b.dtype, device="cuda")
     return model

@@ -112,6 +112,7 @@ def smollm2() -> list[str]:
 
 UNTRAINED = {
     "humaneval": "eval.source=humaneval eval.max_new_tokens=512",
+    "bfcl": "eval.source=bfcl:simple eval.tools=prompt eval.limit=200 eval.max_new_tokens=96",
 }
 """What the plain model was measured on, and how: records `results/smollm2/NAME.json`."""
 

@@ -7,6 +7,7 @@ import argparse
 import json
 import statistics
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from esr.distill import Distiller, PromptPair, step
 from esr.footprint import footprint
 from esr.meters import resident_peak
 from esr.method.events import event_space
+from esr.method.events.positions import Positions, same
+from esr.method.tensors import Rollout
 from esr.models import dropout
 from esr.models.adapters import fresh_adapter
 from esr.models.lm import LM, STUDENT
@@ -57,7 +60,12 @@ def distiller(args: argparse.Namespace, device: torch.device, rows: int) -> Dist
     student = LM(adapted, None, config.student, (), STUDENT, dropout=dropout.install(adapted))  # type: ignore[arg-type]
     teacher = LM(make(args.teacher, device, dtype, args.tiny), None, config.teacher, ())  # type: ignore[arg-type]
     size = min(student.vocab_size, teacher.vocab_size)
-    events = event_space(*(np.arange(lm.vocab_size) % size for lm in (student, teacher))).to(device)
+
+    def read(rollout: Rollout) -> Positions:
+        found = same(rollout)
+        return replace(found, teacher=replace(found.teacher, response_ids=found.teacher.response_ids % size))
+
+    events = event_space(*(np.arange(lm.vocab_size) % size for lm in (student, teacher)), read).to(device)
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=5e-5)
     sampler = Sampler(args.n, (), config.rollout.temperature, config.rollout.top_p)
     return Distiller(config, student, teacher, events, sampler, optimizer, 0, print, kept=Kept())

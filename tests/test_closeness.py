@@ -12,11 +12,12 @@ from esr import prompts
 from esr.cli.main import run as esr
 from esr.closeness import Reference, joined
 from esr.config import EvalConfig
-from esr.evaluate import difference, samples_of
+from esr.graded import samples_of
 from esr.method.events import one_vocabulary
 from esr.records.problem import Message, Problem
 from esr.runs.comparing import measured as of_samples
 from esr.runs.rundir import RunDir
+from esr.summarise import difference
 from tiny import make_lm
 
 PROBLEMS = [

@@ -6,7 +6,7 @@ from esr.config import EvalConfig
 from esr.config.protocols import PROTOCOLS
 from esr.configfile import validate
 from esr.errors import UserError
-from esr.evaluate import cut
+from esr.graded import cut
 from esr.grading import grade
 from esr.problems import posed
 from esr.records.problem import Message, Problem

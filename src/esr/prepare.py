@@ -12,14 +12,17 @@ from esr.budget import Budget, Placed
 from esr.config import Config
 from esr.console import say
 from esr.distill import PromptPair
+from esr.errors import UserError
+from esr.graded import ungraded
 from esr.models import adapters
 from esr.models.digests import data, models
 from esr.models.lm import resolve_device
 from esr.models.load import on_meta, read_config
 from esr.pair import Pair, open_pair
 from esr.problems import Chosen, Side, apart, sides, training
-from esr.ranks import here
+from esr.ranks import Ranks, here
 from esr.records.tokenizers import TwoTokenizers
+from esr.runs.rundir import RunDir
 
 
 @dataclass(frozen=True)
@@ -143,3 +146,32 @@ def conversations(config: Config) -> list[list[dict[str, Any]]]:
         head = [{"role": "system", "content": system}] if system and not own else []
         found.append([*head, *turns, {"role": "user", "content": problem.question}])
     return found
+
+
+def require_ranks(plan: Prepared, ours: Ranks) -> None:
+    """Raise `UserError`, on every rank, if a run cannot be divided among so many."""
+    config = plan.config
+    if config.rollout.prompts_per_step < ours.world:
+        raise UserError(
+            f"rollout.prompts_per_step is {config.rollout.prompts_per_step}, fewer than the {ours.world} processes; raise it, or "
+            "start fewer."
+        )
+    if config.teacher.placement != "sharded":
+        return
+    if ours.world == 1:
+        raise UserError(
+            "teacher.placement is sharded, but there is one process; start several (docs/scale.md), or use offloaded."
+        )
+    if config.eval and (config.eval.teacher or ungraded(plan.measured.problems)):
+        raise UserError(
+            "A sharded teacher takes no part in evaluations; set eval.teacher=false, and evaluate graded tasks."
+        )
+
+
+def require_writing_teacher(config: Config, run: RunDir) -> None:
+    """Raise `UserError` if the teacher is to be evaluated but its server does not write."""
+    if config.eval and config.eval.teacher and config.teacher.placement == "server" and not run.evaluation("teacher"):
+        raise UserError(
+            "eval.teacher: the teacher's server scores and does not write; set eval.teacher=false. `esr eval CONFIG --who teacher "
+            "eval.engine=vllm eval.server=ADDRESS` evaluates it on a server that writes."
+        )

@@ -15,8 +15,9 @@ from esr.closeness import Reference
 from esr.config import Config, OptimConfig
 from esr.console import progress, say
 from esr.distill import Distiller, PromptPair, StepReport, step
-from esr.errors import RunStopped, UserError
+from esr.errors import RunStopped
 from esr.footprint import footprint
+from esr.graded import ungraded
 from esr.grading.find import repetitive
 from esr.interrupts import Interrupts
 from esr.method.horizon import Horizon
@@ -28,8 +29,8 @@ from esr.models.remote import open_teacher
 from esr.models.server import ServerLost
 from esr.models.sharded import shard, sharded, with_ends
 from esr.nonfinite import NotFinite
-from esr.prepare import Prepared, prepare
-from esr.ranks import Ranks, here
+from esr.prepare import Prepared, prepare, require_ranks, require_writing_teacher
+from esr.ranks import here
 from esr.records.evaluation import Evaluated
 from esr.records.steps import step_name
 from esr.runs.environment import note_left_out
@@ -108,39 +109,10 @@ def load_pair(plan: Prepared, device: torch.device, teacher: LM | None) -> tuple
     return student, teacher
 
 
-def require_ranks(plan: Prepared, ours: Ranks) -> None:
-    """Raise `UserError`, on every rank, if a run cannot be divided among so many."""
-    config = plan.config
-    if config.rollout.prompts_per_step < ours.world:
-        raise UserError(
-            f"rollout.prompts_per_step is {config.rollout.prompts_per_step}, fewer than the {ours.world} processes; raise it, or "
-            "start fewer."
-        )
-    if config.teacher.placement != "sharded":
-        return
-    if ours.world == 1:
-        raise UserError(
-            "teacher.placement is sharded, but there is one process; start several (docs/scale.md), or use offloaded."
-        )
-    if config.eval and (config.eval.teacher or evaluate.ungraded(plan.measured.problems)):
-        raise UserError(
-            "A sharded teacher takes no part in evaluations; set eval.teacher=false, and evaluate graded tasks."
-        )
-
-
 def which_split(config: Config) -> tuple[bool, bool]:
     """Whether the weights of student and teacher are split over the processes."""
     placed = Placed.of(config, here().world)
     return placed.sharded, placed.teacher == "sharded"
-
-
-def require_writing_teacher(config: Config, run: RunDir) -> None:
-    """Raise `UserError` if the teacher is to be evaluated but its server does not write."""
-    if config.eval and config.eval.teacher and config.teacher.placement == "server" and not run.evaluation("teacher"):
-        raise UserError(
-            "eval.teacher: the teacher's server scores and does not write; set eval.teacher=false. `esr eval CONFIG --who teacher "
-            "eval.engine=vllm eval.server=ADDRESS` evaluates it on a server that writes."
-        )
 
 
 def build(plan: Prepared, device: torch.device, teacher: LM | None = None, run: RunDir | None = None) -> Distiller:
@@ -346,7 +318,7 @@ def evaluate_now(plan: Prepared, run: RunDir, distiller: Distiller, number: int,
     if config.eval.teacher:
         who.append((Evaluated(who="teacher"), distiller.teacher))
     for evaluated, lm in who:
-        measured = lm is student and evaluate.ungraded(plan.measured.problems)
+        measured = lm is student and ungraded(plan.measured.problems)
         against = Reference(distiller.teacher, distiller.events) if measured else None
         try:
             with signals.at_once():

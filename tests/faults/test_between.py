@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from esr import evaluate
+from esr import graded
 from forked import call, contents, write_config
 from tiny import save_model
 
 
 def test_a_signal_in_an_evaluation_is_obeyed_at_once_and_graded_problems_are_kept(whole, half):
-    samples_of = evaluate.samples_of
+    samples_of = graded.samples_of
 
     def interrupted(*arguments):
         """Ctrl-C comes with the third problem, the last of the student; without it they are counted."""
@@ -26,7 +26,7 @@ def test_a_signal_in_an_evaluation_is_obeyed_at_once_and_graded_problems_are_kep
         return samples_of(*arguments)
 
     def patch():
-        evaluate.samples_of = interrupted
+        graded.samples_of = interrupted
 
     code, text = call(["train", "c.yaml"], half, patch)
     assert code == 1 and "Stopped while evaluating step 6" in text and "Run the same command again" in text

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import yaml
 
-from esr import evaluate, intervals
+from esr import intervals
 from esr.errors import UserError
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluated, Grade, Sample
 from esr.records.study import ArmSeed
 from esr.runs.environment import Machine
 from esr.study import plan, result, work
+from esr.summarise import summarise
 
 
 def write_study(folder, pair_dir, **changes):
@@ -211,7 +212,7 @@ def answers(run, name, right):
         )
         for p in range(10) for i in range(2)
     ]  # fmt: skip
-    run.directory.save_evaluation(evaluate.summarise(graded, Evaluated.named(name), "m", "t", {"k": 2}, 1.0), graded)
+    run.directory.save_evaluation(summarise(graded, Evaluated.named(name), "m", "t", {"k": 2}, 1.0), graded)
 
 
 def finished_study(tmp_path, pair_dir, ends):

@@ -54,7 +54,7 @@ def run_summary(run: RunDir, as_json: bool) -> None:
 
 def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
     """Each evaluation against the untrained student's with the same task and settings, paired by problem."""
-    from esr import evaluate
+    from esr.summarise import difference
 
     found = []
     for group in grouped(evaluations, lambda e: e):
@@ -62,7 +62,7 @@ def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
         if base is not None:
             reference = run.responses(base.name)
             others = [e for e in group if e is not base]
-            found += [evaluate.difference(run.responses(e.name), reference, e.name, base.name) for e in others]
+            found += [difference(run.responses(e.name), reference, e.name, base.name) for e in others]
     return found
 
 

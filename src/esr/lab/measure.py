@@ -8,8 +8,9 @@ from statistics import fmean, quantiles
 
 import torch
 
-from esr import evaluate, intervals, tasks
+from esr import intervals, tasks
 from esr.config import EvalConfig, ModelConfig
+from esr.graded import graded_responses
 from esr.models import terminators
 from esr.models.load import load_model, load_tokenizer
 from esr.records.evaluation import Sample
@@ -54,7 +55,7 @@ def measure(folder: Path, *, count: int, seed: int = 0) -> Scores:
     ends = terminators.of_model(tokenizer, config)
     lm = load_model(config, torch.device("cpu"), ends)
     problems = tasks.load(settings, "eval", need_answer=True).problems
-    return score(evaluate.graded_responses(lm, problems, settings, ends, seed, f"Measuring {folder.name}"))
+    return score(graded_responses(lm, problems, settings, ends, seed, f"Measuring {folder.name}"))
 
 
 def score(samples: list[Sample]) -> Scores:

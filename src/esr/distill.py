@@ -19,9 +19,10 @@ from esr.method.divergence import Divergence
 from esr.method.events import EventSpace
 from esr.method.events.positions import Positions
 from esr.method.horizon import TRACED, trace
+from esr.method.layout import same_prompt
 from esr.method.loss import StepCounts, reduce
 from esr.method.metrics import length_quantiles, step_metrics
-from esr.method.tensors import PositionStats, Rollout
+from esr.method.tensors import PositionStats, Prompts, Rollout
 from esr.microbatch import Accumulated, Batch, gather, micro_batches, with_less_memory
 from esr.models import dropout
 from esr.models.lm import LM
@@ -36,7 +37,7 @@ from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
 from esr.sampling.packed import decoding
 from esr.sampling.sampler import Sampler
-from esr.scoring import at, chunk_rest, compare, hidden_states, padding_is_exact
+from esr.scoring import at, chunk_rest, compare, hidden_states, padding_is_exact, shares_prompts
 from esr.served import published
 
 AHEAD = 4
@@ -116,7 +117,7 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
     metrics = {
         "loss": scored.loss,
         **step_metrics(scored.stats, scored.weights, batch.positions, distiller.sampler.terminators),
-        **token_counts(batch, scored),
+        **token_counts(distiller, batch, scored),
         "rollout/n": float(distiller.sampler.max_new_tokens),
         "optim/lr": lr,
         "optim/grad_norm": norm,
@@ -187,6 +188,7 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
     starts = batch.positions.student_starts
     counts = StepCounts(len(starts), int(selection.kept(by, k, starts.sum(1)).sum()))
     divergence_fn = divergence.by_name(cfg.divergence, cfg.beta)
+    distiller.student.module.train()
     rows, idle = shares(distiller, batch, budget)
     parts = [batch.select(r) for r in (*rows, *idle)]
     distiller.student.module.eval()
@@ -224,7 +226,8 @@ def gradient(distiller: Distiller, batch: Batch, index: int, phases: Phases, bud
 def shares(distiller: Distiller, batch: Batch, budget: int) -> tuple[list[Tensor], list[Tensor]]:
     """The rows of this rank's micro-batches, and of more that carry no loss: ranks that hold split weights run equally often."""
     ranks, fitting = here(), budget if padding_is_exact(distiller.student) else 1
-    each = [list(micro_batches(batch, fitting, rank, ranks.world)) for rank in range(ranks.world)]
+    shared = shares_prompts(distiller.student)
+    each = [list(micro_batches(batch, fitting, rank, ranks.world, shared)) for rank in range(ranks.world)]
     own, most = each[ranks.rank], max(map(len, each))
     split = sharded(distiller.student) or sharded(distiller.teacher)
     return own, [each[0][-1]] * (most - len(own)) if split else []
@@ -288,12 +291,25 @@ def update(distiller: Distiller, lr: float) -> float:
     return norm
 
 
-def token_counts(batch: Batch, scored: Accumulated) -> dict[str, float]:
-    """Tokens sampled, tokens that went through a forward pass of either model, positions that carried loss."""
+def token_counts(distiller: Distiller, batch: Batch, scored: Accumulated) -> dict[str, float]:
+    """Tokens sampled, tokens that went through a scoring pass of either model, positions that carried loss.
+
+    A prompt counts once where its samples share it.
+    """
     generated, read = int(batch.rollout.lengths.sum()), int(batch.positions.teacher.lengths.sum())
-    prompts = int(batch.student_prompts.mask.sum() + batch.teacher_prompts.mask.sum())
+    sides = (distiller.student, batch.student_prompts), (distiller.teacher, batch.teacher_prompts)
+    prompts = sum(prompt_tokens(p, batch.dropout, shares_prompts(lm)) for lm, p in sides)
     return {
         "tokens/generated": float(generated),
         "tokens/scored": float(generated + read + prompts),
         "tokens/trained": float((scored.weights > 0).sum()),
     }
+
+
+def prompt_tokens(prompts: Prompts, seeds: Tensor, shared: bool) -> int:
+    """Prompt tokens of a batch; of the rows that share a prompt, only one counts if they do share it."""
+    lengths = prompts.mask.sum(1)
+    if not shared:
+        return int(lengths.sum())
+    prompt_of = same_prompt(prompts, seeds)
+    return int(torch.zeros_like(lengths).scatter_reduce(0, prompt_of, lengths, "amax").sum())

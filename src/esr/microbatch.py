@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from esr.errors import UserError
 from esr.memory import out_of_memory, release
 from esr.method.events.positions import Positions
+from esr.method.layout import same_prompt
 from esr.method.tensors import PositionStats, Prompts, Rollout
 
 
@@ -50,25 +52,41 @@ class Accumulated:
     micro_batches: int
 
 
-def micro_batches(batch: Batch, budget: int, rank: int = 0, world: int = 1) -> Iterator[Tensor]:
+def micro_batches(batch: Batch, budget: int, rank: int = 0, world: int = 1, shared: bool = False) -> Iterator[Tensor]:
     """Row indices of micro-batches: rows by length, so that little is padded, at most `budget` padded tokens each.
 
-    Of `world` ranks each takes every `world`-th row, so that all have rows of all lengths.
+    Of `world` ranks each takes every `world`-th row, so that all have rows of all lengths. With `shared` prompts, the responses
+    to a prompt stay together where they fit, and the prompt counts once.
     """
     sides = (batch.student_prompts, batch.positions.student), (batch.teacher_prompts, batch.positions.teacher)
     prompt, response = (
-        torch.stack(parts).max(0).values for parts in zip(*((p.mask.sum(1), r.lengths) for p, r in sides), strict=True)
+        torch.stack(parts).amax(0).tolist()
+        for parts in zip(*((p.mask.sum(1), r.lengths) for p, r in sides), strict=True)
     )
-    order = torch.argsort(response, descending=True, stable=True)[rank::world].tolist()
-    rows: list[int] = []
-    for row in order:
-        longest = response[rows or [row]].max() + prompt[[*rows, row]].max()
-        if rows and int(longest) * (len(rows) + 1) > budget:
-            yield torch.tensor(rows, device=prompt.device)
-            rows = []
-        rows.append(row)
+    prompt_of = same_prompt(batch.student_prompts, batch.dropout).tolist() if shared else list(range(len(prompt)))
+    longest = {o: max(r for p, r in zip(prompt_of, response, strict=True) if p == o) for o in set(prompt_of)}
+    order = sorted(range(len(prompt)), key=lambda row: (-longest[prompt_of[row]], prompt_of[row], -response[row]))[
+        rank::world
+    ]
+
+    def padded(rows: list[int]) -> int:
+        return len({prompt_of[i] for i in rows}) * max(prompt[i] for i in rows) + len(rows) * max(
+            response[i] for i in rows
+        )
+
+    def full(rows: list[int], more: list[int]) -> bool:
+        return bool(rows) and padded(rows + more) > budget
+
+    device, rows = batch.student_prompts.ids.device, list[int]()
+    for _, samples in groupby(order, key=lambda row: prompt_of[row]):
+        group = list(samples)
+        for number, row in enumerate(group):
+            if full(rows, [row]) or (number == 0 and full(rows, group)):
+                yield torch.tensor(rows, device=device)
+                rows = []
+            rows.append(row)
     if rows:
-        yield torch.tensor(rows, device=prompt.device)
+        yield torch.tensor(rows, device=device)
 
 
 def gather(

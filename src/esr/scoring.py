@@ -11,16 +11,18 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from esr.memory import in_halves
 from esr.method.divergence import Divergence, entropy, reverse_kl
 from esr.method.events import EventSpace, Side
 from esr.method.events.positions import Positions
-from esr.method.layout import lay_out
+from esr.method.layout import Layout, SharedLayout, lay_out, lay_out_shared, same_prompt
 from esr.method.tensors import PositionStats, Prompts, Rollout, concat_stats
 from esr.method.top_k import completed
 from esr.models.lm import LM, backbone_name
+from esr.models.places import placement
 from esr.models.sharded import sharded
 
 CHUNK_ELEMENTS = 2**24
@@ -47,17 +49,67 @@ def hidden_states(lm: LM, prompts: Prompts, rollout: Rollout, seeds: Tensor | No
 
 
 def _hidden_states(lm: LM, prompts: Prompts, rollout: Rollout, seeds: Tensor | None) -> Tensor:
-    layout = lay_out(prompts, rollout)
-    if lm.dropout is not None and seeds is not None:
-        lm.dropout.set(seeds, layout)
+    prompt_of = same_prompt(prompts, seeds)
+    if int(prompt_of.max()) + 1 < len(prompts) and shares_prompts(lm):
+        return _behind_shared_prompts(lm, lay_out_shared(prompts, rollout, prompt_of), seeds)
+    return _row_by_row(lm, lay_out(prompts, rollout), seeds)
+
+
+def _row_by_row(lm: LM, layout: Layout, seeds: Tensor | None) -> Tensor:
+    """Each prompt with its response in a row of its own."""
+    _drop(lm, layout, seeds)
     return last_hidden(lm, layout.ids).flatten(0, 1)[layout.predictors]
 
 
-def last_hidden(lm: LM, ids: Tensor) -> Tensor:
-    """(R, L, D) last hidden states of rows without padding on the left: no mask, causality alone."""
+def _behind_shared_prompts(lm: LM, layout: SharedLayout, seeds: Tensor | None) -> Tensor:
+    """Each prompt once; its keys and values, with their gradient, are expanded to the responses."""
+    _drop(lm, layout.prompts, seeds)
+    cache = DynamicCache()
+    hidden = [last_hidden(lm, layout.prompts.ids, past_key_values=cache, use_cache=True)]
+    if layout.responses.ids.shape[1]:
+        _drop(lm, layout.responses, seeds)
+        hidden.append(
+            last_hidden(
+                lm,
+                layout.responses.ids,
+                attention_mask=layout.mask,
+                position_ids=layout.positions,
+                past_key_values=_expanded(cache, layout.columns),
+                use_cache=True,
+            )
+        )
+    return torch.cat([h.flatten(0, 1) for h in hidden])[layout.responses.predictors]
+
+
+def _expanded(cache: DynamicCache, columns: Tensor) -> DynamicCache:
+    """Keys and values (Q, H, P, D) of the prompts in the (B, P) `columns` of the rows that share them."""
+    expanded = DynamicCache()
+    for number, layer in enumerate(cache.layers):
+        keys, values = (
+            states.transpose(1, 2)
+            .flatten(0, 1)
+            .index_select(0, columns.flatten().to(states.device))
+            .unflatten(0, columns.shape)
+            .transpose(1, 2)
+            for states in (layer.keys, layer.values)
+        )
+        expanded.update(keys, values, number)
+    return expanded
+
+
+def _drop(lm: LM, layout: Layout, seeds: Tensor | None) -> None:
+    """Tell the dropout which tokens come."""
+    if lm.dropout is not None and seeds is not None:
+        lm.dropout.set(seeds, layout)
+
+
+def last_hidden(lm: LM, ids: Tensor, **cached: Any) -> Tensor:
+    """(R, L, D) last hidden states of rows without padding on the left: no mask, causality alone, unless behind a cache."""
     with lm.running():
         backbone = getattr(lm.causal_lm, backbone_name(lm.causal_lm))
-        return backbone(input_ids=ids.to(lm.device), use_cache=False).last_hidden_state.to(ids.device)
+        inputs = {name: value.to(lm.device) if isinstance(value, Tensor) else value for name, value in cached.items()}
+        found = backbone(input_ids=ids.to(lm.device), **(inputs or {"use_cache": False}))
+        return found.last_hidden_state.to(ids.device)
 
 
 def padding_is_exact(lm: LM) -> bool:
@@ -83,6 +135,49 @@ def _probe_padding(lm: LM) -> bool:
     finally:
         lm.module.train(training)
     return bool((alone - padded).abs().max() <= 0.02 * alone.abs().max())
+
+
+def shares_prompts(lm: LM) -> bool:
+    """Whether responses can be scored behind one pass of their common prompt.
+
+    Found out once for each model, by running it; those with states that no cache of keys and values holds cannot. Nor can
+    one whose activations are computed again in the backward pass, as transformers then keeps no cache; one that is split over
+    ranks, which run their layers equally often; one on a server; and one whose weights are moved for every pass gains nothing.
+    """
+    if lm.scorer is not None or sharded(lm) or placement(lm.config) == "offloaded":
+        return False
+    if lm.module.training and any(getattr(m, "gradient_checkpointing", False) for m in lm.causal_lm.modules()):
+        return False
+    if lm.module not in _SHARES:
+        _SHARES[lm.module] = padding_is_exact(lm) and _probe_sharing(lm)
+    return _SHARES[lm.module]
+
+
+_SHARES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _probe_sharing(lm: LM) -> bool:
+    """Two prompts of different lengths with two responses each. Attention in chunks would show only in longer rows."""
+    if getattr(lm.causal_lm.config.get_text_config(), "attention_chunk_size", None):  # type: ignore[union-attr,operator]
+        return False
+    ids = torch.arange(1, 53, device=lm.device).view(4, 13) % lm.vocab_size
+    mask, prompt_of = torch.ones(4, 8, dtype=torch.bool, device=lm.device), torch.tensor([0, 0, 1, 1], device=lm.device)
+    mask[2:, :3] = False
+    prompts = Prompts(ids[[0, 0, 2, 2], :8].masked_fill(~mask, 0), mask)
+    rollout = Rollout(ids[:, 8:], torch.ones(4, 5, dtype=torch.bool, device=lm.device), prompt_of)
+    training = lm.module.training
+    lm.module.eval()
+    try:
+        alone = _row_by_row(lm, lay_out(prompts, rollout), None).float()
+        shared = _behind_shared_prompts(lm, lay_out_shared(prompts, rollout, prompt_of), None).float()
+    except Exception:  # whatever an architecture raises that has no such cache
+        return False
+    finally:
+        lm.module.train(training)
+    exact = (lm.autocast or next(lm.module.parameters()).dtype) == torch.float32
+    tolerance = 1e-3 if exact else 0.02
+    return bool((alone - shared).abs().max() <= tolerance * alone.abs().max())
 
 
 class _Output(BaseModelOutputWithPast):

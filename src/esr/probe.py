@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
-from transformers import AutoModelForCausalLM
+from torch import Tensor, nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from esr.config import ModelConfig, StudentConfig
 from esr.errors import UserError
@@ -32,6 +32,7 @@ def before_loading(config: ModelConfig) -> None:
     settings = read_config(config)
     with loading(config, config.model), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(settings, trust_remote_code=config.trust_remote_code)
+    require_own_name(model, config)
     lm = LM(model.eval(), None, config, (), at=torch.device("meta"))  # type: ignore[arg-type]
     try:
         width = model.get_output_embeddings().weight.shape[1]
@@ -41,6 +42,16 @@ def before_loading(config: ModelConfig) -> None:
     if isinstance(config, StudentConfig) and config.train == "lora" and not config.adapter:
         with torch.device("meta"):
             fresh_adapter(model, config, 0)
+
+
+def require_own_name(model: nn.Module, config: ModelConfig) -> None:
+    """Raise `UserError` if transformers could not load the text part of a model again, once it is written by itself."""
+    settings = model.config
+    if type(settings).__module__.startswith("transformers.") and type(settings) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(
+            f"{config.model}: transformers cannot load its text part ({type(model).__name__}) by itself, so that what is "
+            "trained could not be exported; not supported."
+        )
 
 
 def _inseparable(model: str, error: Exception) -> UserError:

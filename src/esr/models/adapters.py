@@ -33,6 +33,18 @@ def adapter_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 @quiet()
+@torch.no_grad()
+def fill(module: nn.Module, name: str, state: dict[str, Tensor], where: str) -> None:
+    """Put a file's tensors into an adapter by the names that they have there; PEFT's own loading renames and loses some.
+
+    Raises `UserError` unless they are exactly the adapter's.
+    """
+    own = adapter_tensors(module, name)
+    same_tensors(own, state, where)
+    for key, tensor in own.items():
+        tensor.copy_(state[key])
+
+
 def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Module:
     """`module` with a new LoRA adapter on its text layers: others, such as a vision tower's, would never get a gradient."""
     lora = config.lora
@@ -54,7 +66,8 @@ def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Mod
 
 
 def _out_of_reach(model: nn.Module) -> str | None:
-    """A pattern of the modules that get no adapter: no part of the text model, or read by a state-space layer's kernel.
+    """A pattern of the modules that get no adapter: no part of the text model, read by a state-space layer's kernel, or a
+    router that is a linear layer and returns more than a product.
 
     None if there is none.
     """
@@ -72,4 +85,6 @@ def _out_of_reach(model: nn.Module) -> str | None:
         if hasattr(module, "ssm_state_size"):
             layer = re.sub(r"\d+", r"\\d+", re.escape(name))
             names += [f"{layer}\\.{part}" for part in ("conv1d", "out_proj")]
+        if isinstance(module, nn.Linear) and type(module).__name__.endswith("Router"):
+            names.append(re.sub(r"\d+", r"\\d+", re.escape(name)))
     return rf"({'|'.join(dict.fromkeys(names))})(\..*)?" if names else None

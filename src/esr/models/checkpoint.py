@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from esr.config import Config
 from esr.errors import UserError
-from esr.models.adapters import adapter_tensors, same_tensors
+from esr.models.adapters import fill
 from esr.models.lm import LM
 from esr.models.load import load_student
 from esr.models.sharded import load_whole, part_of, sharded, whole, whole_weights
@@ -72,8 +72,7 @@ def load_weights(student: LM, checkpoint: Path) -> None:
     try:
         if isinstance(student.module, peft.PeftModel):
             state = load_file(checkpoint / "adapter" / "adapter_model.safetensors", device=str(student.device))
-            same_tensors(adapter_tensors(student.module, student.adapter or "default"), state, str(checkpoint))
-            peft.set_peft_model_state_dict(student.module, state, adapter_name=student.adapter or "default")
+            fill(student.module, student.adapter or "default", state, str(checkpoint))
         elif sharded(student):
             load_whole(student.module, checkpoint / "model" / "model.safetensors")
         else:

@@ -24,7 +24,7 @@ from esr.config import ModelConfig, StudentConfig
 from esr.console import say
 from esr.errors import UserError
 from esr.models import dropout, hub, places
-from esr.models.adapters import adapter_tensors, few, fresh_adapter, same_tensors
+from esr.models.adapters import few, fill, fresh_adapter
 from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
 from esr.models.quiet import quiet
 
@@ -197,7 +197,7 @@ def put_on(module: nn.Module, config: ModelConfig, name: str, trainable: bool = 
             module.load_adapter(config.adapter, adapter_name=name, is_trainable=trainable)
         else:
             module = peft.PeftModel.from_pretrained(module, config.adapter, adapter_name=name, is_trainable=trainable)  # type: ignore
-    same_tensors(adapter_tensors(module, name), state, f"adapter {config.adapter}")
+    fill(module, name, state, f"adapter {config.adapter}")
     return module
 
 

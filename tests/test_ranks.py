@@ -17,6 +17,8 @@ from ranked import Crew
 
 EVALUATED = ["train", "c.yaml", "rollout.samples_per_prompt=2", "student.dtype=float32", "teacher.dtype=float32"]
 ARGUMENTS = [*EVALUATED, "eval=null"]
+SINGLE = ["rollout.samples_per_prompt=1", "rollout.prompts_per_step=6"]
+"""As many rows, none of which share a prompt: split models score rows alone, one process would not."""
 FULL = ["student.train=full", "optim.lr=0.001"]
 SHARDED = ["teacher.placement=sharded"]
 
@@ -28,7 +30,7 @@ def trained(run: Path) -> dict[str, torch.Tensor]:
 
 def steady(row: dict) -> dict:
     """A row of metrics without what depends on how the work was divided."""
-    return {k: v for k, v in row.items() if not k.startswith(("time/", "memory/", "optim/micro", "tokens/scored"))}
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "memory/", "optim/micro"))}
 
 
 def same_run(run: Path, other: Path) -> None:
@@ -40,8 +42,7 @@ def same_run(run: Path, other: Path) -> None:
     weights = trained(run), trained(other)
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
-        # Adam turns the rounding of a gradient that is nearly nothing into a step: whole tensors are compared, not numbers.
-        assert (value - weights[1][name]).norm() <= 0.02 * weights[1][name].norm(), name
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_a_rank_without_a_position_to_train_on_changes_no_gradient(changes, pair
 
         esr.distill.rollouts = rollouts
 
-    arguments = [*ARGUMENTS, "optim.steps=5", "optim.micro_batch_tokens=60", *changes]
+    arguments = [*ARGUMENTS, *SINGLE, "optim.steps=5", "optim.micro_batch_tokens=60", *changes]
     write_config(home / "one", pair_dir)
     assert call([a for a in arguments if a not in SHARDED], home / "one", masked)[0] == 0
     crew = Crew(arguments, home, prepare=masked)
@@ -113,13 +114,13 @@ def test_a_rank_without_a_position_to_train_on_changes_no_gradient(changes, pair
 
 def test_all_weights_split_over_two_processes_go_on_in_one(pair_dir, home):
     write_config(home / "one", pair_dir)
-    assert call([*ARGUMENTS, *FULL], home / "one")[0] == 0
-    crew = Crew([*ARGUMENTS, *FULL], home, prepare=slowly)
+    assert call([*ARGUMENTS, *SINGLE, *FULL], home / "one")[0] == 0
+    crew = Crew([*ARGUMENTS, *SINGLE, *FULL], home, prepare=slowly)
     after_steps(home / "run", 3)
     crew.signal(signal.SIGTERM, 1)
     assert crew.wait() == [1, 1], crew.said()
     assert "Stopped after step" in crew.said()[0]
-    assert call([*ARGUMENTS, *FULL], home)[0] == 0
+    assert call([*ARGUMENTS, *SINGLE, *FULL], home)[0] == 0
     same_run(home / "run", home / "one" / "run")
 
 

@@ -120,6 +120,9 @@ def test_a_step_in_micro_batches_keeps_samples_together_and_has_the_same_gradien
     )
     parts = [set((part // 4).tolist()) for part in micro_batches(shared, 130, shared=True)]
     assert all(len(part) == 1 for part in parts)
+    ranks = [torch.cat(list(micro_batches(shared, 10**6, rank, 2, shared=True))) for rank in (0, 1)]
+    assert sorted(torch.cat(ranks).tolist()) == list(range(len(QUESTIONS)))
+    assert [len(set((rows // 4).tolist())) for rows in ranks] == [1, 1]
 
     def found(budget: int) -> torch.Tensor:
         run.student.module.zero_grad()

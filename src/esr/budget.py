@@ -7,13 +7,13 @@ weights loaded. Micro-batch, gradient checkpointing and the evaluation's batch f
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 import torch
 
 from esr import configfile
-from esr.config import ESR_N, Config
+from esr.config import ESR_N, Config, Placement
 from esr.errors import TooLarge, UserError
 from esr.footprint import Footprint, Held, footprint
 from esr.models.load import shapes
@@ -27,10 +27,6 @@ TOGETHER = 256
 PLANNED = ("optim.micro_batch_tokens", "optim.gradient_checkpointing", "eval.batch_size")
 """Keys that a plan fills in where they are left open."""
 UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-
-Placement = Literal["same", "device", "sharded", "offloaded", "server"]
-"""Where the teacher lies: beside the student, on a device of its own, in shards over the ranks, in the host's memory and
-moved layer by layer, or behind a server that sends its last hidden states."""
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ class Accumulated:
 def micro_batches(batch: Batch, budget: int, rank: int = 0, world: int = 1, shared: bool = False) -> Iterator[Tensor]:
     """Row indices of micro-batches: rows by length, so that little is padded, at most `budget` padded tokens each.
 
-    Of `world` ranks each takes every `world`-th row, so that all have rows of all lengths. With `shared` prompts, the responses
-    to a prompt stay together where they fit, and the prompt counts once.
+    With `shared` prompts, the responses to a prompt are one rank's, stay together where they fit, and the prompt counts once.
+    Of `world` ranks each takes every `world`-th prompt, or row, so that all have rows of all lengths.
     """
     sides = (batch.student_prompts, batch.positions.student), (batch.teacher_prompts, batch.positions.teacher)
     prompt, response = (
@@ -65,9 +65,8 @@ def micro_batches(batch: Batch, budget: int, rank: int = 0, world: int = 1, shar
     )
     prompt_of = same_prompt(batch.student_prompts, batch.dropout).tolist() if shared else list(range(len(prompt)))
     longest = {o: max(r for p, r in zip(prompt_of, response, strict=True) if p == o) for o in set(prompt_of)}
-    order = sorted(range(len(prompt)), key=lambda row: (-longest[prompt_of[row]], prompt_of[row], -response[row]))[
-        rank::world
-    ]
+    order = sorted(range(len(prompt)), key=lambda row: (-longest[prompt_of[row]], prompt_of[row], -response[row]))
+    groups = [list(samples) for _, samples in groupby(order, key=lambda row: prompt_of[row])]
 
     def padded(rows: list[int]) -> int:
         return len({prompt_of[i] for i in rows}) * max(prompt[i] for i in rows) + len(rows) * max(
@@ -78,8 +77,7 @@ def micro_batches(batch: Batch, budget: int, rank: int = 0, world: int = 1, shar
         return bool(rows) and padded(rows + more) > budget
 
     device, rows = batch.student_prompts.ids.device, list[int]()
-    for _, samples in groupby(order, key=lambda row: prompt_of[row]):
-        group = list(samples)
+    for group in groups[rank::world]:
         for number, row in enumerate(group):
             if full(rows, [row]) or (number == 0 and full(rows, group)):
                 yield torch.tensor(rows, device=device)

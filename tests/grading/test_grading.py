@@ -239,3 +239,13 @@ def test_repetitive() -> None:
     assert repetitive(prose + prose[:120] * 9)
     assert not repetitive(prose[:700] + prose[:300])
     assert not repetitive("")
+
+
+def test_what_a_worker_sends_late_is_no_verdict_on_the_next_job():
+    """A job whose verdicts nobody took: the process that still has them is replaced."""
+    worker = pool.Worker()
+    try:
+        worker._hand_over(("answers", "4", ["4"], None))
+        assert [v.right for v in worker.judge(("answers", "5", ["4", "5"], None))] == [False, True]
+    finally:
+        worker.stop()

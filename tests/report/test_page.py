@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,15 +16,16 @@ from esr import intervals
 from esr.cli.main import run as esr
 from esr.cli.watch import write
 from esr.records.base import Estimate
+from esr.records.fit import Fit, Verdict
 from esr.records.lengths import Lengths
-from esr.report import charts, format
+from esr.report import answers, charts, format
 from esr.report.contests import contests
 from esr.report.page import LARGEST, order, render, sections
 from esr.report.scales import Axis, nice
 from esr.report.sections import decay as decay_section
 from esr.report.sections import results as results_section
-from esr.report.sections import summary
-from esr.report.sources import Data, load
+from esr.report.sections import summary, training
+from esr.report.sources import Data, Found, load
 from esr.runs import findings
 from esr.runs.files import write_json
 from esr.runs.rundir import RunDir
@@ -232,15 +233,31 @@ def test_the_first_screen_tells_the_story(page):
 
 
 @pytest.mark.parametrize(
-    ("gap", "said"),
+    ("gap", "said", "fits", "then"),
     [
-        ((0.05, 0.01, 0.09), "is better than full rollouts"),
-        ((-0.05, -0.09, -0.01), "is worse than full rollouts"),
-        ((0.01, -0.015, 0.03), "is no worse than full rollouts"),
-        ((0.0, -0.06, 0.06), "are not told apart"),
+        ((0.05, 0.01, 0.09), "is better than full rollouts", "yes: better than", "keep the early stop"),
+        (
+            (-0.05, -0.09, -0.01),
+            "is worse than full rollouts",
+            "not at equal updates: full rollouts reach more",
+            "a larger N",
+        ),
+        (
+            (-0.01, -0.015, -0.005),
+            "is worse than full rollouts",
+            "not at equal updates: full rollouts reach more",
+            "a larger N",
+        ),
+        ((0.01, -0.015, 0.03), "is no worse than full rollouts", "yes: no worse than", "keep the early stop"),
+        (
+            (0.0, -0.06, 0.06),
+            "are not told apart",
+            "not certain: a loss of up to 6.0 points against full rollouts",
+            "more seeds",
+        ),
     ],
 )
-def test_the_verdict_follows_the_interval(data, gap, said):
+def test_verdict_and_answers_follow_the_interval(data, gap, said, fits, then):
     match = contests(data)[0]
     found = match.study
     value, low, high = gap
@@ -248,9 +265,26 @@ def test_the_verdict_follows_the_interval(data, gap, said):
     changed = Estimate(value=value, low=low, high=high, n=200)
     arms[match.early] = arms[match.early].model_copy(update={"difference": changed})
     other = type(found)(found.record.model_copy(update={"arms": arms}), found.file, found.name)
-    sentence = re.sub(r"<[^>]+>", "", summary.verdict(type(match)(other, match.early, match.full, ""), "full rollouts"))
+    settled = type(match)(other, match.early, match.full, "")
+    sentence = re.sub(r"<[^>]+>", "", summary.verdict(settled, "full rollouts"))
     assert said in sentence
     assert ("possible" in sentence) == (said == "are not told apart")
+    asked = {q: re.sub(r"<[^>]+>", "", a) for q, a in answers.of_study(data, settled, [])}
+    assert fits in asked["Does it fit?"] and then in asked["What next?"]
+    assert asked["Which N?"].startswith("N = 50 is enough: the best of 5 early")
+
+
+def test_the_answers_name_the_check_where_there_is_one(data):
+    """What was foretold before training comes first; the N is the check's."""
+    run = data.runs[0]
+    verdict = Verdict(
+        answer="fits", n=75, end=None, faster=None, smaller=None, better=None, reasons=[], spare=0.1,
+    )  # fmt: skip
+    checked = Found(Fit.model_construct(kind="fit", verdict=verdict), Path("fit.json"), "lab/analysis/fit.json")
+    with_check = replace(data, runs=[replace(run, analyses={**run.analyses, "fit": checked})])
+    asked = {q: re.sub(r"<[^>]+>", "", a) for q, a in answers.of_study(with_check, contests(data)[0], [])}
+    assert asked["Does it fit?"] == "fits, by the check before training"
+    assert asked["Which N?"] == "N = 75, by the check"
 
 
 def test_ids_are_unique_and_links_resolve(page):
@@ -330,6 +364,9 @@ def test_a_run_that_is_going_on(tmp_path):
     assert [e.attributes["id"] for e in page.all("section")][1] == "training"
     text = page.section("training")
     assert "13 of 30 steps; about" in text and "two steps" in text
+    run = load([tmp_path / "run"]).runs[0]
+    pace = sum(row["time/step"] for row in run.metrics) / 13
+    assert training.remaining(run) == pytest.approx(17 * pace)
 
 
 def test_a_run_that_has_only_begun(tmp_path):
@@ -349,7 +386,7 @@ def test_a_comparison_has_a_page_of_its_own(tmp_path):
     assert esr(["compare", *map(str, paths), "-o", str(out)]) == 0
     page = Page(out.read_text())
     text = page.section("comparison")
-    assert "short is not told apart from long: 0.0 points" in text
+    assert "short is no worse than long: 0.0 points [−1.5, +1.5]" in text
     assert "rollout.max_new_tokens60050" in text and "git_revision0123456789abcdeffedcba" in text
     shown = [e.attributes["id"] for e in page.all("section")]
     assert shown[0] == "comparison" and "summary" not in shown

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import model_validator
 
 from esr.config.loss import LossConfig, PositionWeightConfig, SelectionConfig, SelectionKind
-from esr.config.models import LoraConfig, ModelConfig, StudentConfig, TeacherConfig
+from esr.config.models import LoraConfig, ModelConfig, Placement, StudentConfig, TeacherConfig
 from esr.config.optim import OptimConfig
 from esr.config.rollout import ESR_N, FULL_ROLLOUT_CAP, HorizonConfig, RolloutConfig
 from esr.config.run import RunConfig
@@ -18,7 +18,7 @@ from esr.config.tasks import DataConfig, EvalConfig, TaskConfig
 
 __all__ = [
     "ESR_N", "FULL_ROLLOUT_CAP", "Config", "DataConfig", "EvalConfig", "HorizonConfig", "LocalPath", "LoraConfig", "LossConfig",
-    "ModelConfig", "OptimConfig", "PositionWeightConfig", "RolloutConfig", "RunConfig", "Section", "Seed", "SelectionConfig",
+    "ModelConfig", "OptimConfig", "Placement", "PositionWeightConfig", "RolloutConfig", "RunConfig", "Section", "Seed", "SelectionConfig",
     "SelectionKind", "StudentConfig", "TaskConfig", "TeacherConfig",
 ]  # fmt: skip
 

@@ -6,6 +6,10 @@ from pydantic import Field, model_validator
 
 from esr.config.section import LocalPath, Section, Urls
 
+Placement = Literal["same", "device", "sharded", "offloaded", "server"]
+"""Where the teacher lies: beside the student, on a device of its own, in shards over the ranks, in the host's memory and
+moved layer by layer, or behind a server that sends its last hidden states."""
+
 
 class ModelConfig(Section):
     """Where a model comes from, and how it is prompted."""
@@ -56,7 +60,7 @@ class StudentConfig(ModelConfig):
 class TeacherConfig(ModelConfig):
     """The teacher: a frozen model, where it is kept, and what it is asked (docs/scale.md)."""
 
-    placement: Literal["same", "device", "sharded", "offloaded", "server"] = "same"
+    placement: Placement = "same"
     """Where its weights are. `same`: on the student's device. `device`: on `teacher.device`. `sharded`: split over the processes
     of a run. `offloaded`: in the host's memory (on a CPU: in their files), read layer by layer. `server`: in another program."""
     device: str | None = None

@@ -4,7 +4,7 @@ import shlex
 
 from markupsafe import Markup
 
-from esr.report.contests import MARGIN, Contest, Paired, full_of, sweep
+from esr.report.contests import EQUAL, Contest, Paired, full_of, outcome, sweep
 from esr.report.format import datum, derived, estimate, mean_of, points, several
 from esr.report.sources import Data, Found, Run
 
@@ -73,15 +73,17 @@ def _fits(data: Data) -> Markup | None:
 
 
 def _by_result(match: Contest) -> Markup:
-    early = match.arms[0]
-    gap = early.difference if match.difference else None
+    gap = match.gap
     if gap is None:
         return Markup("not told: the two lengths are not paired")
-    if gap.low > -MARGIN:
-        return Markup("yes: nothing is lost against {}").format(match.longest)
-    if gap.high < 0:
-        return Markup("not at equal updates: {} reach more").format(match.longest)
-    return Markup("not certain: a loss of up to {} points is possible").format(points(-gap.low).lstrip("+"))
+    return {
+        "better": Markup("yes: better than {}"),
+        "no worse": Markup("yes: no worse than {}"),
+        "worse": Markup("not at equal {}: {{}} reach more").format(EQUAL[match.study.record.rule]),
+        "open": Markup("not certain: a loss of up to {} points against {{}} is possible").format(
+            points(-gap.low).lstrip("+")
+        ),
+    }[outcome(gap.low, gap.high)].format(match.longest)
 
 
 def _which(data: Data) -> Markup | None:
@@ -115,16 +117,17 @@ def _plateau(study: Found) -> Markup | None:
 
 def _next(match: Contest) -> Markup:
     """A decision, from the interval of the difference alone."""
-    gap = match.arms[0].difference if match.difference else None
-    if gap is None:
+    if match.gap is None:
         return Markup("name the longest arm as the study's reference, so that differences are paired")
-    if gap.low > -MARGIN:
-        return Markup("keep the early stop: <code>esr export RUN</code>; spend what it saves on more steps")
-    if gap.high < 0:
-        return Markup("a larger N, or {} for the last steps; at equal time look at the studies by seconds").format(
+    keep = Markup("keep the early stop: <code>esr export RUN</code>; spend what it saves on more steps")
+    return {
+        "better": keep,
+        "no worse": keep,
+        "worse": Markup("a larger N, or {} for the last steps; other comparisons on this page may go by time").format(
             match.longest
-        )
-    return Markup("more seeds or problems: the interval is too wide to choose")
+        ),
+        "open": Markup("more seeds or problems: the interval is too wide to choose"),
+    }[outcome(match.gap.low, match.gap.high)]
 
 
 def _after(run: Run, change: Paired | None, name: str) -> Markup:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from esr import intervals
 from esr.configfile import flatten
@@ -16,6 +16,20 @@ LENGTH = "rollout.max_new_tokens"
 BY = "loss.selection.by"
 MARGIN = 0.02
 """A loss of more than this is what "no worse" must rule out."""
+
+
+EQUAL = {"updates": "updates", "tokens": "generated tokens", "seconds": "training time"}
+"""What the arms of a study have in common, by its rule."""
+Outcome = Literal["better", "worse", "no worse", "open"]
+
+
+def outcome(low: float, high: float) -> Outcome:
+    """What the 95% interval of a difference says: the one rule by which the page speaks."""
+    if low > 0:
+        return "better"
+    if high < 0:
+        return "worse"
+    return "no worse" if low > -MARGIN else "open"
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,11 @@ class Contest:
         """Pointer to the paired difference early - full; empty if the study compared with another reference."""
         paired = self.arms[0].reference == self.arms[1].name and self.arms[0].difference is not None
         return f"/arms/{self.early}/difference" if paired else ""
+
+    @property
+    def gap(self) -> Estimate | None:
+        """The paired difference early - full; None if the study compared with another reference."""
+        return self.arms[0].difference if self.difference else None
 
     @property
     def longest(self) -> str:

@@ -32,6 +32,14 @@ def writable(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({error.strerror}); choose another directory.") from None
 
 
+def aside(path: Path) -> Path:
+    """`NAME~1`, or the first such name that is free."""
+    number = 1
+    while (target := path.with_name(f"{path.name}~{number}")).exists():
+        number += 1
+    return target
+
+
 def dumps(value: Any, indent: int | None = None) -> str:
     """JSON, on one line or indented; a number that is not finite becomes null, and what a terminal would obey is escaped."""
     text = json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)

@@ -6,8 +6,8 @@ from typing import Any
 
 from esr.errors import UserError
 from esr.records.finding import Finding
-from esr.runs.files import dumps, read_json, write_json
-from esr.runs.rundir import RunDir, aside
+from esr.runs.files import aside, dumps, read_json, write_json
+from esr.runs.rundir import RunDir
 
 BASIS = ("models", "task", "problems", "settings")
 """What the numbers of a record rest on."""

@@ -40,16 +40,8 @@ def _trl(config: Config) -> Recipe:
         "dtype": student.dtype,
         "datasets": [{"path": "json", "data_files": "prompts.jsonl"}],
         "shuffle_dataset": False,
-        "max_completion_length": rollout.max_new_tokens,
-        "temperature": rollout.temperature,
-        "top_p": rollout.top_p,
+        **_training(config),
         "top_k": rollout.top_k,
-        "beta": {"reverse_kl": 1.0, "forward_kl": 0.0, "jsd": config.loss.beta}[config.loss.divergence],
-        "per_device_train_batch_size": rollout.prompts_per_step,
-        "gradient_accumulation_steps": rollout.samples_per_prompt,
-        **_schedule(config),
-        "seed": config.run.seed,
-        "output_dir": "output",
     }
     if student.train == "lora":
         settings |= {
@@ -80,19 +72,11 @@ def _swift(config: Config) -> Recipe:
         "torch_dtype": None if student.dtype == "auto" else student.dtype,
         "dataset": ["prompts.jsonl"],
         "dataset_shuffle": False,
-        "max_completion_length": rollout.max_new_tokens,
         "lmbda": 1.0,
         "sft_alpha": 0.0,
-        "beta": {"reverse_kl": 1.0, "forward_kl": 0.0, "jsd": config.loss.beta}[config.loss.divergence],
-        "temperature": rollout.temperature,
-        "top_p": rollout.top_p,
+        **_training(config),
         "top_k": rollout.top_k or -1,
         "tuner_type": student.train,
-        "per_device_train_batch_size": rollout.prompts_per_step,
-        "gradient_accumulation_steps": rollout.samples_per_prompt,
-        **_schedule(config),
-        "seed": config.run.seed,
-        "output_dir": "output",
     }
     if student.train == "lora":
         settings |= {
@@ -161,16 +145,24 @@ def listed(modules: str | list[str]) -> list[str]:
     return [modules] if isinstance(modules, str) else modules
 
 
-def _schedule(config: Config) -> dict[str, Any]:
-    """Keys of transformers' TrainingArguments."""
-    optim = config.optim
+def _training(config: Config) -> dict[str, Any]:
+    """Keys of transformers' TrainingArguments, and those of generalised distillation that TRL and ms-swift share."""
+    optim, rollout = config.optim, config.rollout
     return {
+        "max_completion_length": rollout.max_new_tokens,
+        "temperature": rollout.temperature,
+        "top_p": rollout.top_p,
+        "beta": {"reverse_kl": 1.0, "forward_kl": 0.0, "jsd": config.loss.beta}[config.loss.divergence],
+        "per_device_train_batch_size": rollout.prompts_per_step,
+        "gradient_accumulation_steps": rollout.samples_per_prompt,
         "learning_rate": config.lr,
         "lr_scheduler_type": "cosine" if optim.schedule == "cosine" else "constant_with_warmup",
         "warmup_steps": math.ceil(optim.warmup_ratio * optim.steps),
         "weight_decay": optim.weight_decay,
         "max_grad_norm": optim.clip,
         "max_steps": optim.steps,
+        "seed": config.run.seed,
+        "output_dir": "output",
     }
 
 

@@ -6,13 +6,11 @@ A pair with two tokenizers adds tokenizers.json, a study train.log and finished.
 Every file is written atomically or, for the `.jsonl` files, appended line by line; a torn last line is dropped on resume.
 """
 
-import contextlib
 import shutil
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from esr.config import Config
@@ -25,7 +23,19 @@ from esr.records.steps import step_name, step_of
 from esr.records.tokenizers import TwoTokenizers
 from esr.runs import metrics
 from esr.runs.environment import Machine, environment, inexact
-from esr.runs.files import dumps, read_json, read_lines, read_record, sweep, sync, writable, write_json, write_text
+from esr.runs.files import (
+    aside,
+    dumps,
+    read_json,
+    read_lines,
+    read_record,
+    sweep,
+    sync,
+    writable,
+    write_json,
+    write_text,
+)
+from esr.runs.lock import LOCK, in_use, locked
 
 STATE = "state.json"
 """Written last into a checkpoint."""
@@ -36,8 +46,6 @@ FREE_TO_CHANGE = (
     "teacher.placement", "teacher.device",
 )  # fmt: skip
 """Keys that may differ between a run and its resumption: they change no number beyond rounding."""
-LOCK = ".lock"
-"""The file that the process at work in a run directory holds."""
 
 
 class RunDir:
@@ -202,27 +210,11 @@ class RunDir:
 
     def in_use(self) -> bool:
         """Whether a process works on this run now."""
-        if not (self.path / LOCK).exists():
-            return False
-        try:
-            with FileLock(self.path / LOCK).acquire(timeout=0):
-                return False
-        except (Timeout, OSError):
-            return True
+        return in_use(self.path)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep a second process out of this directory."""
-        with writable(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                held = FileLock(self.path / LOCK).acquire(timeout=0)
-            except Timeout:
-                raise UserError(
-                    f"{self.path} is in use by another esr process; give the command again when that has ended."
-                ) from None
-        with held:
-            yield
+        return locked(self.path)
 
     # Training
 
@@ -332,14 +324,6 @@ class RunDir:
     def tokenizers(self) -> TwoTokenizers | None:
         """How well student and teacher can be compared; None with one vocabulary."""
         return read_record(self.tokenizers_file, TwoTokenizers) if self.tokenizers_file.exists() else None
-
-
-def aside(path: Path) -> Path:
-    """`NAME~1`, or the first such name that is free."""
-    number = 1
-    while (target := path.with_name(f"{path.name}~{number}")).exists():
-        number += 1
-    return target
 
 
 def open_run(path: str | Path) -> RunDir:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from esr.configfile import flatten
 from esr.records.comparison import ComparedRun, Comparison
 from esr.report import charts
+from esr.report.contests import outcome
 from esr.report.figure import BY_PROBLEM, Figure, Table, without_empty
 from esr.report.format import NONE, datum, derived, estimate, mean_of, round_pct, spoken, where
 from esr.report.scales import Axis, span
@@ -14,6 +15,9 @@ from esr.report.section import Section
 from esr.report.sources import Data, Run
 
 TITLE = "Comparison"
+WORDS = {
+    "better": "is better than", "worse": "is <em>worse</em> than", "no worse": "is no worse than", "open": "is not told apart from",
+}  # fmt: skip
 VERSIONS = ("esr", "git_revision", "device", "processor")
 
 
@@ -39,9 +43,7 @@ def _verdict(runs: list[Run], found: Comparison) -> list[Markup]:
     for run, row in zip(runs[1:], found.runs[1:], strict=True):
         gap = row.difference
         assert gap is not None
-        word = (
-            "is better than" if gap.low > 0 else "is <em>worse</em> than" if gap.high < 0 else "is not told apart from"
-        )
+        word = WORDS[outcome(gap.low, gap.high)]
         said.append(
             Markup(f"<b>{{}}</b> {word} <b>{{}}</b>: {{}}.").format(
                 run.label, runs[0].label, _difference(runs, run, row)

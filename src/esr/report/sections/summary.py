@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from esr.records.base import Estimate
 from esr.report import answers, charts
-from esr.report.contests import MARGIN, Contest, Paired, contests, gained, moved, rivals
+from esr.report.contests import EQUAL, MARGIN, Contest, Paired, contests, gained, moved, outcome, rivals
 from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, several, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
@@ -115,9 +115,7 @@ def verdict(match: Contest, longest: str) -> Markup:
         return Markup(
             "Stopping rollouts after <b>N = {}</b> tokens cannot be judged: one of the two arms has no result."
         ).format(n)
-    if match.difference:
-        gap = early.difference
-        assert gap is not None
+    if gap := match.gap:
         shown = estimate(study, match.difference, "points", unit=" points")
         low, high = gap.low, gap.high
     else:
@@ -127,7 +125,7 @@ def verdict(match: Contest, longest: str) -> Markup:
     cost = ratio(study, f"/arms/{match.early}/seconds_per_step", study, f"/arms/{match.full}/seconds_per_step")
     gain = estimate(study, f"/arms/{match.early}/gain", "points", unit=" points")
     rule = study.record.rule
-    equal = "" if rule == "updates" else f" after equal {'training time' if rule == 'seconds' else 'generated tokens'}"
+    equal = "" if rule == "updates" else f" after equal {EQUAL[rule]}"
     return judged(n, longest + equal, shown, (low, high), cost) + _gain(gain, early.gain)
 
 
@@ -136,12 +134,10 @@ def judged(n: Markup, longest: str, shown: Markup, interval: tuple[float, float]
     low, high = interval
     lead = Markup("Stopping rollouts after <b>N = {}</b> tokens ").format(n)
     price = Markup(", at {} its time a step").format(cost) if "<data" in cost else ""
-    if low > 0:
-        said = Markup("is better than {} here: {}{}").format(longest, shown, price)
-    elif high < 0:
-        said = Markup("is <em>worse</em> than {} here: {}{}").format(longest, shown, price)
-    elif low > -MARGIN:
-        said = Markup("is no worse than {} here: {}{}").format(longest, shown, price)
+    found = outcome(low, high)
+    if found != "open":
+        word = Markup("<em>worse</em>") if found == "worse" else found
+        said = Markup("is {} than {} here: {}{}").format(word, longest, shown, price)
     else:
         said = Markup("and {} are not told apart: {}, so a loss of up to {} points is possible{}").format(
             longest,

@@ -10,10 +10,11 @@ import yaml
 
 from esr import prompts
 from esr.cli.main import run as esr
-from esr.closeness import Reference, joined
+from esr.closeness import Reference
 from esr.config import EvalConfig
 from esr.graded import samples_of
 from esr.method.events import one_vocabulary
+from esr.method.tensors import Rollout
 from esr.records.problem import Message, Problem
 from esr.runs.comparing import measured as of_samples
 from esr.runs.rundir import RunDir
@@ -45,7 +46,9 @@ def test_divergence_and_agreement_equal_a_naive_reference():
     other = [[40, 41, 42], [43]]
     keys = [("a", 0), ("b", 0)]
     common = dict(zip(keys, other, strict=True))
-    found = Reference(teacher, EVENTS, common).measure(student, PROBLEMS, keys, joined(WRITTEN, student.device))
+    found = Reference(teacher, EVENTS, common).measure(
+        student, PROBLEMS, keys, Rollout.of(WRITTEN, [False] * len(WRITTEN))
+    )
     for row, problem, own, shared in zip(found, PROBLEMS, WRITTEN, other, strict=True):
         for which, response in (("own", own), ("common", shared)):
             expected = naive(student, teacher, problem, response)
@@ -55,16 +58,16 @@ def test_divergence_and_agreement_equal_a_naive_reference():
 
 def test_a_student_that_is_its_teacher_is_at_no_distance_and_the_untrained_ones_responses_are_the_common_ones():
     lm = make_lm(1)
-    (row,) = Reference(lm, EVENTS).measure(lm, PROBLEMS[:1], [("a", 0)], joined(WRITTEN[:1], lm.device))
+    (row,) = Reference(lm, EVENTS).measure(lm, PROBLEMS[:1], [("a", 0)], Rollout.of(WRITTEN[:1], [False]))
     assert row["kl_own"] == row["kl_common"] == pytest.approx(0, abs=1e-6)
     assert row["agreement_own"] == row["agreement_common"] == 1
-    (lacks,) = Reference(lm, EVENTS, {}).measure(lm, PROBLEMS[:1], [("a", 0)], joined(WRITTEN[:1], lm.device))
+    (lacks,) = Reference(lm, EVENTS, {}).measure(lm, PROBLEMS[:1], [("a", 0)], Rollout.of(WRITTEN[:1], [False]))
     assert set(lacks) == {"kl_own", "agreement_own"}
 
 
 def test_nobody_grades_and_no_grader_failed():
     lm = make_lm(1)
-    rollout = joined(WRITTEN[:1], lm.device)
+    rollout = Rollout.of(WRITTEN[:1], [False])
     (sample,) = samples_of(lm, PROBLEMS[:1], rollout, EvalConfig(source="q", samples=1), Reference(make_lm(2), EVENTS))
     assert (sample.grade.last, sample.token_ids) == (None, WRITTEN[0])
     never = [sample.model_copy(update={"problem": str(i), "finished": False}) for i in range(5)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from esr import prompts
 from esr.method.divergence import reverse_kl
 from esr.method.events import EventSpace
-from esr.method.tensors import Rollout, StopReason
+from esr.method.tensors import Rollout
 from esr.models.lm import LM
 from esr.records.problem import Problem
 from esr.sampling.respond import rendered
@@ -37,7 +37,8 @@ class Reference:
             return [row | {name.replace("own", "common"): value for name, value in row.items()} for row in found]
         there = [i for i, key in enumerate(keys) if self.common.get(key)]
         if there:
-            rollout = joined([self.common[keys[i]] for i in there], lm.device)
+            kept = [self.common[keys[i]] for i in there]
+            rollout = Rollout.of(kept, [False] * len(kept)).to(lm.device)  # how they ended is not asked
             for i, row in zip(there, self._on(lm, [problems[i] for i in there], rollout, "common"), strict=True):
                 found[i] |= row
         return found
@@ -68,11 +69,3 @@ def hidden(lm: LM, problems: Sequence[Problem], rollout: Rollout) -> Tensor:
     """(M, D) hidden states of `lm`, in evaluation mode, at the M real positions of responses after its own prompts."""
     lm.module.eval()
     return hidden_states(lm, prompts.pad(rendered(lm, problems)).to(rollout.response_ids.device), rollout)
-
-
-def joined(rows: Sequence[Sequence[int]], device: torch.device) -> Rollout:
-    """Responses in token ids as a rollout; whether they were finished is not known, and not asked."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-    mask = torch.arange(ids.shape[1]) < lengths[:, None]
-    return Rollout(ids, mask, torch.full((len(rows),), int(StopReason.LENGTH))).to(device)

@@ -260,11 +260,12 @@ def kept(error: NotFinite, run: RunDir) -> str:
 def batch_of(plan: Prepared, index: int) -> list[PromptPair]:
     """The prompts of step `index`: the data in a new order in each pass, as a function of seed and step alone."""
     size, count = plan.config.rollout.prompts_per_step, len(plan.prompts)
-    picked = []
-    for place in range(index * size, (index + 1) * size):
-        order = np.random.default_rng((plan.config.run.seed, place // count)).permutation(count)
-        picked.append(plan.prompts[order[place % count]])
-    return picked
+    places = range(index * size, (index + 1) * size)
+    orders = {
+        turn: np.random.default_rng((plan.config.run.seed, turn)).permutation(count)
+        for turn in {place // count for place in places}
+    }
+    return [plan.prompts[orders[place // count][place % count]] for place in places]
 
 
 def lr_at(index: float, optim: OptimConfig) -> float:

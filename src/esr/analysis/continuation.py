@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from esr import grading, intervals, prompts
 from esr.config import EvalConfig
 from esr.console import Advance
-from esr.method.tensors import Rollout, StopReason
+from esr.method.tensors import Rollout
 from esr.models.lm import LM
 from esr.records.base import Estimate
 from esr.records.problem import Problem
@@ -223,10 +222,7 @@ def numbers(grades: Grades) -> list[float]:
 
 def as_rollout(heads: Sequence[Head], device: torch.device) -> Rollout:
     """The heads as responses that a model can score."""
-    ids = pad_sequence([torch.tensor(h.ids) for h in heads], batch_first=True)
-    mask = torch.arange(ids.shape[1]) < torch.tensor([[len(h.ids)] for h in heads])
-    reasons = [StopReason.TERMINATOR if h.finished else StopReason.LENGTH for h in heads]
-    return Rollout(ids, mask, torch.tensor(reasons)).to(device)
+    return Rollout.of([h.ids for h in heads], [h.finished for h in heads]).to(device)
 
 
 def own_grades(heads: Sequence[Head], problems: Sequence[Problem]) -> Graded:

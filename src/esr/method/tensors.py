@@ -10,6 +10,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
 
 class StopReason(IntEnum):
@@ -80,6 +81,14 @@ class Rollout:
         cut = self.lengths > n
         reason = torch.where(cut, torch.full_like(self.stop_reason, StopReason.LENGTH), self.stop_reason)
         return Rollout(self.response_ids[:, :n], self.response_mask[:, :n], reason)
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int] | Tensor], finished: Sequence[bool]) -> "Rollout":
+        """Ragged lists of ids as responses, on the CPU."""
+        ids = pad_sequence([torch.as_tensor(row, dtype=torch.long) for row in rows], batch_first=True)
+        mask = torch.arange(ids.shape[1]) < torch.tensor([[len(row)] for row in rows])
+        reasons = [StopReason.TERMINATOR if ended else StopReason.LENGTH for ended in finished]
+        return cls(ids, mask, torch.tensor(reasons))
 
     @classmethod
     def join(cls, parts: Sequence["Rollout"]) -> "Rollout":

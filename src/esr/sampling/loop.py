@@ -16,13 +16,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from esr import prompts as rendering
 from esr.console import say
 from esr.errors import UserError
 from esr.memory import out_of_memory, release
-from esr.method.tensors import Prompts, Rollout, StopReason
+from esr.method.tensors import Prompts, Rollout
 from esr.models.lm import LM
 from esr.sampling.cache import new_cache, replaceable
 from esr.sampling.fixed import FixedCache, fits
@@ -72,11 +71,7 @@ def sample(
 
 def together(responses: Sequence[Response], device: torch.device) -> Rollout:
     """Responses as the rows of a rollout."""
-    ids = pad_sequence([r.ids for r in responses], batch_first=True)
-    lengths = torch.tensor([len(r.ids) for r in responses])
-    reasons = [StopReason.TERMINATOR if r.finished else StopReason.LENGTH for r in responses]
-    mask = torch.arange(ids.shape[1]) < lengths[:, None]
-    return Rollout(ids.to(device), mask.to(device), torch.tensor(reasons, device=device))
+    return Rollout.of([r.ids for r in responses], [r.finished for r in responses]).to(device)
 
 
 def write(

@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from esr import intervals
-from esr.analysis.responses import Batch, batches, one_each, score, training_sampler
+from esr.analysis.responses import BATCH, Batch, one_each, score, training_sampler
 from esr.analysis.subject import Subject, open_subject
 from esr.models.lm import LM
 from esr.pair import Pair
@@ -29,7 +29,9 @@ def measure(path: str, problems: int, cap: int) -> dict[str, Any]:
     before: list[float] = []
     moved: list[float] = []
     own: list[float] = []
-    for batch, common in batches(subject.before, held_out, sampler, SEED):
+    for first in range(0, len(held_out), BATCH):
+        batch = held_out[first : first + BATCH]
+        common = one_each(subject.before, batch, sampler, SEED)
         before += per_byte(subject, subject.before, (batch, common))
         moved += per_byte(subject, after, (batch, common))
         own += per_byte(subject, after, (batch, one_each(after, batch, sampler, SEED)))

@@ -1,5 +1,7 @@
 """Several processes of one run give what one gives, and none of them hangs whatever happens to another."""
 
+import json
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -9,8 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import esr.analysis.continuation
+import esr.analysis.fit.measure
+import esr.analysis.responses
 import esr.distill
 import esr.train
+from esr.records.fit import FitSettings
 from esr.runs.rundir import RunDir
 from forked import call, write_config
 from ranked import Crew
@@ -21,6 +27,14 @@ SINGLE = ["rollout.samples_per_prompt=1", "rollout.prompts_per_step=6"]
 """As many rows, none of which share a prompt: split models score rows alone, one process would not."""
 FULL = ["student.train=full", "optim.lr=0.001"]
 SHARDED = ["teacher.placement=sharded"]
+ANALYSES = {
+    "decay": ["--lengths", "4,8", "--samples", "2"],
+    "prefix-swap": ["--n", "4", "--samples", "2"],
+    "profile": ["--max-new-tokens", "12"],
+    "selection": ["--max-new-tokens", "12", "--k", "4"],
+    "submode": ["--max-new-tokens", "12"],
+    "rollouts": ["--max-new-tokens", "12", "--count", "6"],
+}
 
 
 def trained(run: Path) -> dict[str, torch.Tensor]:
@@ -155,6 +169,111 @@ def test_running_out_of_memory_on_one_rank_repeats_the_step_on_all(alone, home):
     assert crew.wait() == [0, 0], crew.said()
     assert "the step is done again" in " ".join(crew.said()[0].split())
     same_run(home / "run", alone / "run")
+
+
+@pytest.fixture(scope="module")
+def many(pair_dir, tmp_path_factory) -> Path:
+    """Where a short run has problems for several batches."""
+    home = tmp_path_factory.mktemp("many")
+    write_config(home, pair_dir)
+    (home / "q.jsonl").write_text(
+        "".join(f'{{"question": "what is {i} * 3?", "answer": "{3 * i}"}}\n' for i in range(20))
+    )
+    short = ["optim.steps=2", "eval.every=0", "eval.samples=1", "eval.batch_size=6"]
+    assert call([*EVALUATED, *short], home)[0] == 0
+    return home
+
+
+def counted(rank: int) -> None:
+    """A line in a file of its own each time that this rank writes responses."""
+    for module in (esr.analysis.continuation, esr.analysis.responses):
+
+        def respond(*arguments, real=module.respond):
+            with open(f"rank-{rank}.calls", "a") as file:
+                file.write("once\n")
+            return real(*arguments)
+
+        module.respond = respond
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_two_processes_share_an_analysis_and_its_record_is_that_of_one(name, many, tmp_path):
+    arguments, records = ["analyze", name, "run", *ANALYSES[name]], []
+    for home in (tmp_path / "one", tmp_path / "two"):
+        shutil.copytree(many, home)
+        if home.name == "one":
+            assert call(arguments, home)[0] == 0
+        else:
+            crew = Crew(arguments, home, prepare=counted)
+            assert crew.wait() == [0, 0], crew.said()
+            assert all((home / f"rank-{rank}.calls").read_text() for rank in (0, 1))
+            assert crew.said()[1] == ""
+        records.append(json.loads((home / "run" / "analysis" / f"{name}.json").read_text()))
+        assert not list((home / "run" / "analysis").glob(".*parts*"))
+    one, two = ({key: value for key, value in record.items() if key != "seconds"} for record in records)
+    assert two == one
+
+
+def test_an_analysis_by_two_processes_that_is_broken_off_goes_on_in_one(many, tmp_path):
+    for home in ("one", "two"):
+        shutil.copytree(many, tmp_path / home)
+    arguments = ["analyze", "decay", "run", *ANALYSES["decay"]]
+
+    def slow(rank: int) -> None:
+        real = esr.analysis.continuation.respond
+
+        def respond(*given):
+            time.sleep(0.3)
+            return real(*given)
+
+        esr.analysis.continuation.respond = respond
+
+    crew = Crew(arguments, tmp_path / "two", prepare=slow)
+    parts = tmp_path / "two" / "run" / "analysis" / ".decay.parts.jsonl"
+    deadline = time.monotonic() + 120
+    while not parts.exists() or parts.read_text().count("\n") < 4:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    crew.signal(signal.SIGKILL, 0, 1)
+    assert crew.wait() == [-signal.SIGKILL] * 2
+    before = [json.loads(line) for line in parts.read_text().splitlines()]
+    assert call(arguments, tmp_path / "two", lambda: counted(0))[0] == 0
+    assert call(arguments, tmp_path / "one", lambda: counted(0))[0] == 0
+    calls = [(tmp_path / home / "rank-0.calls").read_text().count("once") for home in ("one", "two")]
+    assert calls[1] <= calls[0] - len(before) + 1, "what is kept is not written again"
+    records = [json.loads((tmp_path / home / "run/analysis/decay.json").read_text()) for home in ("one", "two")]
+    assert records[0]["series"] == records[1]["series"]
+
+
+def without_costs(value: object) -> object:
+    """A record, or a part of it, without seconds and memory."""
+    if isinstance(value, list):
+        return [without_costs(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: without_costs(v) for k, v in value.items() if k not in ("seconds", "cost", "full", "faster", "smaller")}
+
+
+def test_two_processes_check_a_pair_and_train_its_pilots_together(pair_dir, tmp_path):
+    def small(rank: int = 0) -> None:
+        FitSettings.QUICK = {"problems": 4, "lengths": (4, 8), "pilot": 2}
+        esr.analysis.fit.measure.WORTH = -2.0  # a pilot is trained for whatever gap
+        counted(rank)
+
+    arguments, found = ["check", "c.yaml", "--quick", "eval.batch_size=2", "optim.steps=8", *EVALUATED[-2:]], []
+    for world in (1, 2):
+        home = tmp_path / str(world)
+        write_config(home, pair_dir)
+        (home / "q.jsonl").write_text("".join(f'{{"question": "{i} * 3?", "answer": "{3 * i}"}}\n' for i in range(8)))
+        crew = Crew(arguments, home, world, small)
+        codes = set(crew.wait())
+        assert len(codes) == 1 and codes <= {0, 3, 4}, crew.said()
+        assert all((home / f"rank-{rank}.calls").exists() for rank in range(world))
+        (file,) = home.rglob("fit.json")
+        assert not (file.parents[1] / "pilots").exists()
+        found.append((codes, without_costs(json.loads(file.read_text()))))
+    assert len(found[0][1]["pilots"]) == 2
+    assert found[0] == found[1]
 
 
 def test_a_mistake_is_said_once(home):

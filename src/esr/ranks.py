@@ -2,7 +2,8 @@
 
 A launcher (`accelerate launch`, `torchrun`) starts the same command in each process and says in the environment how many
 there are. Without one there is a single rank, nothing of `torch.distributed` is started, and every operation here gives
-back what it was given. All ranks call the same operations in the same order; rank 0 alone writes files.
+back what it was given. All ranks call the same operations in the same order; rank 0 alone writes files. torch is loaded where
+there are several.
 """
 
 import contextlib
@@ -11,15 +12,15 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TypeVar
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 from esr.console import console, say
 from esr.errors import RunStopped
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+S = TypeVar("S")
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)
 """How long a rank waits for another: longer than a batch of an evaluation takes."""
@@ -56,6 +57,8 @@ class Ranks:
         """The values of all ranks, in their order. They are pickled; tensors in them should be on the CPU."""
         if self.world == 1:
             return [value]
+        import torch.distributed as dist
+
         values: list[T] = [value] * self.world
         with answering():
             dist.all_gather_object(values, value)
@@ -87,10 +90,23 @@ class Ranks:
             raise raised[0] from error
         return result
 
-    def add(self, tensors: Iterable[Tensor]) -> None:
+    def dealt(self, items: Sequence[S], work: Callable[[S], T]) -> Iterator[T]:
+        """`work` of each item, in their order. The ranks take the items in turn, and every rank gets all that they made.
+
+        Alone, an item is worked on when its result is asked for. As in `together`, ranks do not speak to each other in `work`.
+        """
+        for start in range(0, len(items), self.world):
+            mine = items[start : start + self.world][self.rank : self.rank + 1]
+            for made in self.gather(self.together(lambda mine=mine: [work(item) for item in mine])):  # type: ignore[misc]
+                yield from made
+
+    def add(self, tensors: "Iterable[Tensor]") -> None:
         """Replace each tensor by its sum over the ranks, in one message. All ranks have the same shapes."""
         if self.world == 1:
             return
+        import torch
+        import torch.distributed as dist
+
         whole = list(tensors)
         flat = torch.cat([t.detach().float().flatten() for t in whole])
         with answering():
@@ -113,6 +129,8 @@ def answering() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        import torch.distributed as dist
+
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise RankLost from error
         raise
@@ -130,6 +148,9 @@ def here() -> Ranks:
 def joined() -> Iterator[None]:
     """Inside this, the processes that a launcher started belong together. Rank 0 speaks for all."""
     global _HERE
+    import torch
+    import torch.distributed as dist
+
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"

@@ -76,7 +76,7 @@ def test_a_teacher_with_one_mode_is_not_bimodal():
 
 
 def test_a_share_of_no_positions_is_not_measured():
-    assert Bimodal(make_lm(1).tokenizer).share is None
+    assert Bimodal().share is None
 
 
 def test_context_and_position_of_a_bimodal_position():
@@ -120,7 +120,7 @@ def test_decile_rounds_up_and_takes_earlier_ones_of_equals():
 def test_bimodal_rule_by_hand():
     rows = [[0.5, 0.2, 0.3], [0.8, 0.15, 0.05], [0.4, 0.29, 0.31], [0.7, 0.3, 0.0]]
     teacher = torch.tensor(rows).clamp(min=1e-9).log()
-    found = Bimodal(make_lm(1).tokenizer)
+    found = Bimodal()
     found.add(
         torch.tensor([[1.0, 1e-9, 1e-9]] * 4).log(), teacher, torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
     )

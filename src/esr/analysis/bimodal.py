@@ -1,7 +1,7 @@
 """Positions at which the teacher has two modes, for the sub-mode analysis."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -41,7 +41,6 @@ class Position:
 class Bimodal:
     """Counts bimodal positions and remembers those of the largest reverse KL."""
 
-    tokenizer: PreTrainedTokenizerBase
     bimodal: int = 0
     positions: int = 0
     largest: list[Position] = field(default_factory=list)
@@ -72,11 +71,25 @@ class Bimodal:
                     p.exp().tolist(),
                 )
             )
-        self.largest = sorted(self.largest, key=lambda f: -f.reverse_kl)[:SHOWN]
+        self.largest = _largest(self.largest)
+
+    def join(self, later: "Bimodal", before: int) -> None:
+        """Add what was found in later responses, of which the first one follows `before` others."""
+        self.positions += later.positions
+        self.bimodal += later.bimodal
+        self.largest = _largest([*self.largest, *(replace(f, response=before + f.response) for f in later.largest)])
+
+
+def _largest(found: Sequence[Position]) -> list[Position]:
+    return sorted(found, key=lambda f: -f.reverse_kl)[:SHOWN]
 
 
 def positions(
-    bimodal: Bimodal, responses: Sequence[Batch], after: LM | None, events: EventSpace
+    bimodal: Bimodal,
+    responses: Sequence[Batch],
+    after: LM | None,
+    events: EventSpace,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> list[BimodalPosition]:
     """The remembered positions of the untrained student's `responses`, with the trained student's view of them."""
     rows = [row for problems, r in responses for row in zip(problems, r.token_lists(), strict=True)]
@@ -90,16 +103,16 @@ def positions(
                 problem=problem.id,
                 position=found.position,
                 reverse_kl=found.reverse_kl,
-                context=bimodal.tokenizer.decode(tokens[: found.position]).strip("\ufffd")[-CONTEXT:],
-                candidates=_candidates(bimodal, found, found.student),
-                after=_candidates(bimodal, found, probabilities) if probabilities else [],
+                context=tokenizer.decode(tokens[: found.position]).strip("\ufffd")[-CONTEXT:],
+                candidates=_candidates(tokenizer, found, found.student),
+                after=_candidates(tokenizer, found, probabilities) if probabilities else [],
             )
         )
     return out
 
 
-def _candidates(bimodal: Bimodal, found: Position, student: Sequence[float]) -> list[Candidate]:
-    names = [token_text(bimodal.tokenizer, token) for token in found.tokens]
+def _candidates(tokenizer: PreTrainedTokenizerBase, found: Position, student: Sequence[float]) -> list[Candidate]:
+    names = [token_text(tokenizer, token) for token in found.tokens]
     return [Candidate(token=n, student=s, teacher=t) for n, s, t in zip(names, student, found.teacher, strict=True)]
 
 
@@ -113,7 +126,7 @@ def afterwards(
     for problems, rollout in responses:
         rows = [i for i in range(len(problems)) if any(first + i == f.response for f in largest)]
         if rows:
-            some = rollout.select(torch.tensor(rows, device=rollout.response_ids.device))
+            some = rollout.select(torch.tensor(rows)).to(after.device)
             read = events.read(some)
             where = [(first + rows[i], j) for i, j in read.student_starts.nonzero().tolist()]
             for part, (logp,) in chunks(after, None, [problems[i] for i in rows], read, events):

@@ -1,7 +1,7 @@
 """Responses that one model begins and another ends: what teacher decay and the prefix swap have in common.
 
 Work is done in parts (a stage, and a batch of problems) that are kept as soon as they are known, so that an interrupted
-analysis goes on where it was. Randomness is keyed by problem and sample, so parts can be done in any session.
+analysis goes on where it was. Randomness is keyed by problem and sample, so parts can be done in any session, and by any rank.
 """
 
 import time
@@ -17,9 +17,11 @@ from esr.config import EvalConfig
 from esr.console import Advance
 from esr.method.tensors import Rollout
 from esr.models.lm import LM
+from esr.ranks import here
 from esr.records.base import Estimate
 from esr.records.problem import Problem
-from esr.runs.parts import Parts
+from esr.runs.parts import Known, Parts
+from esr.runs.rundir import RunDir
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
@@ -69,7 +71,7 @@ class Continuations:
     settings: EvalConfig
     """Temperature, nucleus and batch size; `max_new_tokens` caps prefix and continuation together."""
     seed: int
-    kept: Parts
+    kept: Known
     advance: Advance
 
     def heads(self, stage: str, lm: LM, cap: int, samples: int) -> list[Head]:
@@ -106,18 +108,19 @@ class Continuations:
         self, lm: LM, cuts: Sequence[Cut], times: int = 1, carry: Callable[[list[int]], list[int]] = list
     ) -> list[list[Grades]]:
         """`tails` of several cuts, written together, since a model that writes one token at a time is seldom busy with few."""
-        rows: list[list[Grades]] = [[] for _ in cuts]
-        for batch in batches(len(self.problems), self.settings.batch):
-            missing = [cut for cut in cuts if self.kept.get(part(cut.stage, batch)) is None]
-            self._write(lm, batch, missing, times, carry)
-            for cut, found in zip(cuts, rows, strict=True):
-                found += self.kept.get(part(cut.stage, batch))["rows"]
-        return rows
+        missing = [(b, [c for c in cuts if self.kept.get(part(c.stage, b)) is None]) for b in self._batches()]
+        todo = [(batch, some) for batch, some in missing if some]
+        for (batch, some), made in zip(
+            todo, here().dealt(todo, lambda t: self._write(lm, *t, times, carry)), strict=True
+        ):
+            for cut, value in zip(some, made, strict=True):
+                self._keep(cut.stage, batch, value)
+        return [self._rows(cut.stage) for cut in cuts]
 
     def _write(
         self, lm: LM, batch: list[int], cuts: Sequence[Cut], times: int, carry: Callable[[list[int]], list[int]]
-    ) -> None:
-        """The continuations of a batch of problems at all `cuts`, kept by cut."""
+    ) -> list[dict[str, Any]]:
+        """The continuations of a batch of problems, a part for each of `cuts`."""
         start, cap = time.perf_counter(), self.settings.max_new_tokens
         found = [(cut, head) for cut in cuts for head in cut.of(batch)]
         live = [(cut, head) for cut, head in found if not head.ended(cut.k)]
@@ -133,24 +136,31 @@ class Continuations:
             right = self._grade(lm, [head.problem for _, head in live for _ in range(times)], whole)
             graded = [right[at : at + times] for at in range(0, len(right), times)]
         grades, seconds = iter(graded), time.perf_counter() - start
-        for cut in cuts:
-            own = [[] if head.ended(cut.k) else next(grades) for head in cut.of(batch)]
-            share = seconds * sum(map(bool, own)) / max(1, len(live))
-            self.kept.put(part(cut.stage, batch), {"rows": own, "seconds": share})
-            self.advance(len(batch), note=cut.stage)
+        rows = [[[] if head.ended(cut.k) else next(grades) for head in cut.of(batch)] for cut in cuts]
+        return [{"rows": own, "seconds": seconds * sum(map(bool, own)) / max(1, len(live))} for own in rows]
 
     def _parts(self, stage: str, work: Callable[[list[int]], list[Any]]) -> list[Any]:
         """The rows that `work` gives for every batch; kept ones are not made again."""
-        rows: list[Any] = []
-        for batch in batches(len(self.problems), self.settings.batch):
-            key, start = part(stage, batch), time.perf_counter()
-            value: Any = self.kept.get(key)
-            if value is None:
-                value = {"rows": work(batch), "seconds": time.perf_counter() - start}
-                self.kept.put(key, value)
-                self.advance(len(batch), note=stage)
-            rows += value["rows"]
-        return rows
+
+        def timed(batch: list[int]) -> dict[str, Any]:
+            start = time.perf_counter()
+            return {"rows": work(batch), "seconds": time.perf_counter() - start}
+
+        todo = [batch for batch in self._batches() if self.kept.get(part(stage, batch)) is None]
+        for batch, value in zip(todo, here().dealt(todo, timed), strict=True):
+            self._keep(stage, batch, value)
+        return self._rows(stage)
+
+    def _batches(self) -> list[list[int]]:
+        return batches(len(self.problems), self.settings.batch)
+
+    def _keep(self, stage: str, batch: list[int], value: dict[str, Any]) -> None:
+        self.kept.put(part(stage, batch), value)
+        self.advance(len(batch), note=stage)
+
+    def _rows(self, stage: str) -> list[Any]:
+        """Of all batches, which are kept."""
+        return [row for batch in self._batches() for row in self.kept.get(part(stage, batch))["rows"]]
 
     def _sample(
         self, lm: LM, owners: list[int], starts: list[list[int]], cap: int, noise: Noise, stage: str
@@ -195,22 +205,30 @@ def batches(count: int, size: int) -> list[list[int]]:
     return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
 
 
+def opened(directory: RunDir, name: str, depends: dict[str, Any]) -> Known:
+    """The parts of an analysis that are done, if they depend on the same. All ranks know them; rank 0 keeps them."""
+    ours = here()
+    own = ours.together(lambda: Parts(directory, name, depends) if ours.first else None)
+    done = ours.of_first(own.done if own else None)
+    return own or Known(done)
+
+
 def part(stage: str, batch: list[int]) -> str:
     """The key of a part."""
     return f"{stage} / {batch[0]}"
 
 
-def done(kept: Parts, stages: Sequence[str], count: int, size: int) -> int:
+def done(kept: Known, stages: Sequence[str], count: int, size: int) -> int:
     """How many cases (a stage and a problem) an earlier session finished."""
     return sum(len(b) for stage in stages for b in batches(count, size) if kept.get(part(stage, b)) is not None)
 
 
-def seconds(kept: Parts) -> float:
+def seconds(kept: Known) -> float:
     """Time that all parts took, in whichever session."""
     return round(sum(value["seconds"] for value in kept.done.values()), 1)
 
 
-def pace(kept: Parts, stage: str) -> float:
+def pace(kept: Known, stage: str) -> float:
     """Seconds of a batch of a stage, in the mean over those that are kept."""
     return float(np.mean([v["seconds"] for key, v in kept.done.items() if key.rpartition(" / ")[0] == stage]))
 

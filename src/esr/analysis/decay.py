@@ -24,7 +24,6 @@ from esr.errors import UserError
 from esr.models.lm import LM
 from esr.records.base import Estimate
 from esr.records.decay import Decay, DecayPoint, DecaySeries, DecaySettings, Recommendation
-from esr.runs.parts import Parts
 
 Side = Literal["student", "teacher"]
 Subset = Literal["all", "right", "wrong"]
@@ -65,7 +64,7 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
     lms: dict[Side, LM] = {"student": student, "teacher": subject.teacher}
     models = {"student": reference, "teacher": subject.config.teacher.model}
     depends = {**chosen, "models": models, "task": task, "batch": how.batch, "ids": [p.id for p in problems]}
-    kept = Parts(subject.directory, "decay" + settings.variant(), depends)
+    kept = continuation.opened(subject.directory, "decay" + settings.variant(), depends)
     before = continuation.done(kept, stages, len(problems), how.batch)
     with progress("Teacher decay", len(stages) * len(problems), "case", before) as advance:
         work = Continuations(problems, how, settings.seed, kept, advance)

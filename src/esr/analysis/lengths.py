@@ -18,6 +18,7 @@ from esr.errors import UserError
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation, Sample, by_progress, comparable
 from esr.records.lengths import LengthRow, Lengths, LengthsSettings
+from esr.records.problem import Problem
 from esr.runs.history import run_names
 from esr.runs.rundir import RunDir
 
@@ -170,7 +171,7 @@ def from_evaluations(run: RunDir, last: Evaluation, others: Sequence[RunDir]) ->
 def from_models(subject: Subject, settings: LengthsSettings, others: Sequence[RunDir]) -> Lengths:
     """Lengths of responses sampled now, one to each held-out problem, as in an evaluation."""
     from esr.analysis.others import other_students
-    from esr.analysis.responses import batches
+    from esr.analysis.responses import one_each, shared
     from esr.sampling.sampler import Sampler
 
     start = time.perf_counter()
@@ -183,14 +184,18 @@ def from_models(subject: Subject, settings: LengthsSettings, others: Sequence[Ru
     loads += [(other.name, other.load) for other in other_students(subject, others)]
     models = []
     for name, load in loads:
-        lm, tokens, finished = load(), [], []
+        lm = load()
         sampler = Sampler(how.max_new_tokens, lm.terminators, how.temperature, how.top_p)
+
+        def write(
+            batch: Sequence[Problem], lm: "LM" = lm, sampler: Sampler = sampler
+        ) -> list[tuple[list[int], list[bool]]]:
+            rollout = one_each(lm, batch, sampler, settings.seed)
+            return [([t], [f]) for t, f in zip(rollout.lengths.tolist(), rollout.finished.tolist(), strict=True)]
+
         with progress(f"Responses of {name}", len(problems), "problem") as advance:
-            for batch, rollout in batches(lm, problems, sampler, settings.seed, how.batch):
-                tokens += [[t] for t in rollout.lengths.tolist()]
-                finished += [[f] for f in rollout.finished.tolist()]
-                advance(len(batch))
-        models.append(Responses(name, tokens, finished))
+            rows = [row for made in shared(problems, write, advance, how.batch) for row in made]
+        models.append(Responses(name, [tokens for tokens, _ in rows], [finished for _, finished in rows]))
     chosen = {
         "from": "sampled",
         "seed": settings.seed,

@@ -13,6 +13,7 @@ from esr.models.load import load_model
 from esr.models.machine import machine
 from esr.models.remote import open_teacher
 from esr.pair import Pair, open_pair
+from esr.ranks import here
 from esr.records.steps import step_of
 from esr.runs.rundir import RunDir
 
@@ -35,7 +36,10 @@ def load(run: RunDir, config: Config, step: int | None) -> Models:
     The directory of the latter becomes a run directory if it is none yet. Raises `UserError` for a model that is another one
     on one of its paths.
     """
-    found = _loaded(run, config, step)
+    return here().together(lambda: _probed(_loaded(run, config, step)))
+
+
+def _probed(found: Models) -> Models:
     for lm in (found.before, found.after, found.teacher):
         if lm is not None:
             probe.check(lm)
@@ -47,7 +51,8 @@ def _loaded(run: RunDir, config: Config, step: int | None) -> Models:
     pair = open_pair(config)
     device = resolve_device(config.run.device)
     if saved is None:
-        run.open_or_create(config, machine(device))
+        if here().first:
+            run.open_or_create(config, machine(device))
         student = load_model(config.student, device, pair.stops[0])
         teacher = open_teacher(config.teacher, student, device, pair.stops[1])
         return Models(pair, student, None, teacher, 0)

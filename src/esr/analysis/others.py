@@ -11,6 +11,7 @@ from esr.config import Config
 from esr.errors import UserError
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
+from esr.ranks import here
 from esr.records.steps import step_of
 from esr.runs.rundir import RunDir
 from esr.runs.trust import require_trust
@@ -43,6 +44,9 @@ def other_students(subject: Subject, runs: Sequence[RunDir]) -> list[Other]:
 
 
 def _student(subject: Subject, config: Config, saved: Path) -> LM:
-    student = load_trained(config, saved, subject.before.device, subject.pair.stops[0])
-    probe.check(student)
-    return student
+    def load() -> LM:
+        student = load_trained(config, saved, subject.before.device, subject.pair.stops[0])
+        probe.check(student)
+        return student
+
+    return here().together(load)

@@ -18,7 +18,6 @@ from esr.console import progress
 from esr.errors import UserError
 from esr.models.lm import LM
 from esr.records.prefix_swap import PrefixSwap, PrefixSwapSettings, SwapCondition
-from esr.runs.parts import Parts
 
 Student = Literal["before", "after"]
 CONDITIONS: tuple[tuple[Student, Student], ...] = (
@@ -37,7 +36,7 @@ def compute(subject: Subject, settings: PrefixSwapSettings) -> PrefixSwap:
     stages = [writing(side) for side in lms] + [stage(*condition) for condition in CONDITIONS]
     models = subject.references("student", "after")
     depends = {**chosen, "models": models, "task": task, "batch": how.batch, "ids": [p.id for p in problems]}
-    kept = Parts(subject.directory, "prefix-swap", depends)
+    kept = continuation.opened(subject.directory, "prefix-swap", depends)
     done = continuation.done(kept, stages, len(problems), how.batch)
     with progress("Prefix swap", len(stages) * len(problems), "case", done) as advance:
         work = Continuations(problems, how, settings.seed, kept, advance)

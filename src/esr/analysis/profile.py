@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 
 from esr import intervals
-from esr.analysis.responses import Scored, batches, choices, one_each, score, training_sampler
+from esr.analysis.responses import Scored, choices, one_each, score, shared, training_sampler
 from esr.analysis.subject import Subject
 from esr.console import progress
 from esr.method.metrics import BIN_EDGES
 from esr.records.base import Estimate
+from esr.records.problem import Problem
 from esr.records.profile import Curve, PositionBin, Profile, ProfileSettings
 from esr.sampling.sampler import Sampler
 
@@ -28,21 +29,22 @@ def compute(subject: Subject, settings: ProfileSettings) -> Profile:
 
     Without a trained student there is one curve, `before`. `paper` leaves out the common responses.
     """
-    start, n, shared = time.perf_counter(), subject.n, settings.protocol == "ours"
+    start, n, common = time.perf_counter(), subject.n, settings.protocol == "ours"
     problems, task = subject.held_out(settings.problems)
     before, after, teacher, events = subject.before, subject.after, subject.teacher, subject.events
     how = sampler(subject, settings)
-    first: list[Scored] = []
-    moved: list[Scored] = []
-    own: list[Scored] = []
+
+    def measure(batch: Sequence[Problem]) -> tuple[list[Scored], ...]:
+        written = one_each(before, batch, how, settings.seed)
+        first = [score(before, teacher, batch, written, events)]
+        if after is None:
+            return first, [], []
+        moved = [score(after, teacher, batch, written, events)] if common else []
+        return first, moved, [score(after, teacher, batch, one_each(after, batch, how, settings.seed), events)]
+
     with progress("Profile", len(problems), "problem") as advance:
-        for batch, common in batches(before, problems, how, settings.seed):
-            first.append(score(before, teacher, batch, common, events))
-            if after is not None:
-                own.append(score(after, teacher, batch, one_each(after, batch, how, settings.seed), events))
-                if shared:
-                    moved.append(score(after, teacher, batch, common, events))
-            advance(len(batch))
+        measured = list(shared(problems, measure, advance))
+    first, moved, own = ([scored for made in measured for scored in made[i]] for i in range(3))
     return Profile(
         models=subject.references(),
         task=task,
@@ -54,7 +56,7 @@ def compute(subject: Subject, settings: ProfileSettings) -> Profile:
         prompts=task,
         max_new_tokens=how.max_new_tokens,
         seed=settings.seed,
-        curves=curves(first, moved, own, shared),
+        curves=curves(first, moved, own, common),
         inside=change(first, moved, 0, n),
         beyond=change(first, moved, n, None),
         share_first=share_first(first),

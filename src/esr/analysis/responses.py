@@ -1,9 +1,9 @@
 """Responses and what a pair of models says at their positions: what several analyses build on."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,11 +11,13 @@ from transformers import PreTrainedTokenizerBase
 
 from esr.analysis.subject import Subject
 from esr.closeness import hidden
+from esr.console import Advance
 from esr.method.divergence import forward_kl
 from esr.method.events import EventSpace
 from esr.method.events.positions import Positions
 from esr.method.tensors import PositionStats, Rollout
 from esr.models.lm import LM
+from esr.ranks import here
 from esr.records.problem import Problem
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
@@ -27,6 +29,7 @@ BATCH = 16
 TOP_K = 8
 """Events of each side in `Scored.overlap`."""
 
+T = TypeVar("T")
 Batch = tuple[Sequence[Problem], Rollout]
 """Some problems, and one response to each."""
 
@@ -54,11 +57,14 @@ def one_each(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int) -
     return respond(lm, rendered(lm, problems), sampler, Noise.of(seed, [p.id for p in problems]))
 
 
-def batches(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int, size: int = BATCH) -> Iterator[Batch]:
-    """One response of `lm` to each problem, `size` problems at a time."""
-    for first in range(0, len(problems), size):
-        batch = problems[first : first + size]
-        yield batch, one_each(lm, batch, sampler, seed)
+def shared(
+    problems: Sequence[Problem], work: Callable[[Sequence[Problem]], T], advance: Advance, size: int = BATCH
+) -> Iterator[T]:
+    """`work` of every `size` problems, in their order: the ranks share them, and all get all. Its tensors are on the CPU."""
+    batches = [problems[first : first + size] for first in range(0, len(problems), size)]
+    for batch, made in zip(batches, here().dealt(batches, work), strict=True):
+        yield made
+        advance(len(batch))
 
 
 @torch.no_grad()
@@ -82,7 +88,7 @@ def chunks(
 
 @dataclass(frozen=True)
 class Scored:
-    """A batch of responses with the statistics of student and teacher on them, (B, T)."""
+    """A batch of responses with the statistics of student and teacher on them, (B, T), on the CPU."""
 
     stats: PositionStats
     overlap: Tensor
@@ -107,7 +113,7 @@ def score(student: LM, teacher: LM, problems: Sequence[Problem], rollout: Rollou
     stats = compare(student, teacher, ours, theirs, rollout.response_ids[mask], events, forward_kl)
     overlap = torch.zeros(mask.shape, device=mask.device)
     overlap = overlap.masked_scatter(mask, top_k_overlap(student, teacher, ours, theirs, events))
-    return Scored(stats.scatter(mask), overlap, mask)
+    return Scored(stats.scatter(mask).cpu(), overlap.cpu(), mask.cpu())
 
 
 @torch.no_grad()

@@ -11,13 +11,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from esr import grading, prompts
-from esr.analysis.responses import batches, choices, chunks, rank, token_text, training_sampler
+from esr.analysis.responses import choices, chunks, one_each, rank, shared, token_text, training_sampler
 from esr.analysis.subject import Subject
 from esr.console import Advance, progress
 from esr.method.divergence import entropy, reverse_kl
 from esr.method.events import EventSpace
 from esr.method.tensors import Rollout
 from esr.models.lm import LM
+from esr.ranks import here
 from esr.records.problem import Problem
 from esr.records.rollouts import Rollouts, RolloutsSettings, RolloutView, TokenView
 from esr.sampling.sampler import Sampler
@@ -38,7 +39,7 @@ class Written:
 
     problem: Problem
     rollout: Rollout
-    """A single row."""
+    """A single row, on the CPU."""
     right: bool | None
 
 
@@ -57,10 +58,15 @@ def compute(subject: Subject, settings: RolloutsSettings) -> Rollouts:
     views: list[RolloutView] = []
     shown = 0
     with progress("Token views", len(chosen), "problem") as advance:
-        for first, trained in zip(chosen, after, strict=True):
-            pair = [view("before", subject.before, subject.teacher, first, events)]
+
+        def both(pair: tuple[Written, Written | None]) -> list[RolloutView]:
+            first, trained = pair
+            found = [view("before", subject.before, subject.teacher, first, events)]
             if trained is not None and subject.after is not None:
-                pair.append(view("after", subject.after, subject.teacher, trained, events))
+                found.append(view("after", subject.after, subject.teacher, trained, events))
+            return found
+
+        for pair in here().dealt(list(zip(chosen, after, strict=True)), both):
             if views and size([*views, *pair]) > LARGEST:
                 break
             views += pair
@@ -86,14 +92,14 @@ def compute(subject: Subject, settings: RolloutsSettings) -> Rollouts:
 
 def write(lm: LM, problems: Sequence[Problem], sampler: Sampler, seed: int, advance: Advance) -> list[Written]:
     """One graded response of `lm` to each problem."""
-    out = []
-    for batch, rollout in batches(lm, problems, sampler, seed):
+
+    def answer(batch: Sequence[Problem]) -> list[Written]:
+        rollout = one_each(lm, batch, sampler, seed).to(torch.device("cpu"))
         grades = grading.grade(batch, prompts.decode(lm.tokenizer, rollout.token_lists()))
-        device = rollout.response_ids.device
-        rows = [rollout.select(torch.tensor([i], device=device)) for i in range(len(batch))]
-        out += [Written(p, r, g.last) for p, r, g in zip(batch, rows, grades, strict=True)]
-        advance(len(batch))
-    return out
+        rows = [rollout.select(torch.tensor([i])) for i in range(len(batch))]
+        return [Written(p, r, g.last) for p, r, g in zip(batch, rows, grades, strict=True)]
+
+    return [written for made in shared(problems, answer, advance) for written in made]
 
 
 def in_turn(right: Sequence[bool | None]) -> list[int]:
@@ -109,8 +115,9 @@ def size(views: Sequence[RolloutView]) -> int:
 
 def view(name: Literal["before", "after"], lm: LM, teacher: LM, written: Written, events: EventSpace) -> RolloutView:
     """A response with both models' view of each token, or of each chunk of tokens between places that are compared."""
-    read = events.read(written.rollout)
-    tokens = written.rollout.response_ids[read.student_starts]
+    rollout = written.rollout.to(lm.device)
+    read = events.read(rollout)
+    tokens = rollout.response_ids[read.student_starts]
     views: list[TokenView] = []
     for part, (student, target) in chunks(lm, teacher, [written.problem], read, events):
         views += token_views(student, target, tokens[part], events, lm.tokenizer)

@@ -15,13 +15,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from esr import intervals
-from esr.analysis.responses import batches, choices, score, token_text, training_sampler
+from esr.analysis.responses import choices, one_each, score, shared, token_text, training_sampler
 from esr.analysis.subject import Subject
 from esr.config import SelectionKind
 from esr.console import progress
 from esr.errors import UserError
 from esr.method import selection
 from esr.records.base import Estimate
+from esr.records.problem import Problem
 from esr.records.selection import Selected, SelectionSettings, SelectionShares, TokenCount
 from esr.sampling.noise import Noise
 
@@ -57,18 +58,23 @@ def compute(subject: Subject, settings: SelectionSettings) -> SelectionShares:
         )
     problems, task = subject.held_out(settings.problems)
     sampler, events = training_sampler(subject, settings.max_new_tokens), subject.events
-    responses: list[Response] = []
+
+    def select(batch: Sequence[Problem]) -> list[Response]:
+        rollout = one_each(subject.before, batch, sampler, seed)
+        scored = score(subject.before, subject.teacher, batch, rollout, events)
+        drawn = Noise.of(seed, [p.id for p in batch], stream="selection").table(scored.mask.shape[1])
+        weights = {by: selection.weights(by, k, scored.mask, scored.stats, drawn) for by in KINDS}
+        return [
+            Response(
+                rollout.response_ids[i].cpu()[inside],
+                scored.stats.reverse_kl[i][inside].clamp(min=0),
+                {by: w[i][inside] > 0 for by, w in weights.items()},
+            )
+            for i, inside in enumerate(scored.mask)
+        ]
+
     with progress("Selection", len(problems), "problem") as advance:
-        for batch, rollout in batches(subject.before, problems, sampler, seed):
-            scored = score(subject.before, subject.teacher, batch, rollout, events)
-            noise = Noise.of(seed, [p.id for p in batch], stream="selection")
-            drawn = noise.table(scored.mask.shape[1]).to(scored.mask.device)
-            weights = {by: selection.weights(by, k, scored.mask, scored.stats, drawn) for by in KINDS}
-            for i, inside in enumerate(scored.mask):
-                kept = {by: w[i][inside].cpu() > 0 for by, w in weights.items()}
-                kl = scored.stats.reverse_kl[i][inside].clamp(min=0).cpu()
-                responses.append(Response(rollout.response_ids[i][inside].cpu(), kl, kept))
-            advance(len(batch))
+        responses = [response for made in shared(problems, select, advance) for response in made]
     example = next((r for r in responses if len(r.tokens) > k), responses[0])
     return SelectionShares(
         models=subject.references(),

@@ -6,8 +6,9 @@ KL, or whose tenth it took; the defaults are each model's own responses, reverse
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,14 +16,16 @@ from torch import Tensor
 from esr import intervals
 from esr.analysis.bimodal import LEAST_SECOND, LEAST_TWO, Bimodal, positions
 from esr.analysis.others import Other, other_students
-from esr.analysis.responses import Batch, batches, choices, chunks, rank, training_sampler
+from esr.analysis.responses import Batch, choices, chunks, one_each, rank, shared, training_sampler
 from esr.analysis.subject import Subject
 from esr.console import Advance, progress
 from esr.method import divergence
 from esr.method.divergence import Divergence
 from esr.method.events import EventSpace
+from esr.method.tensors import Rollout
 from esr.models.lm import LM
 from esr.records.base import Estimate
+from esr.records.problem import Problem
 from esr.records.submode import SubMode, SubModeRow, SubModeSettings
 from esr.runs.rundir import RunDir
 
@@ -51,6 +54,31 @@ class Commitment:
         self.teacher_top1.append(teacher.max(-1).values.exp().cpu())
         self.response.append(response.cpu())
 
+    def join(self, later: "Commitment", before: int) -> None:
+        """Add later responses, of which the first one follows `before` others."""
+        self.divergence += later.divergence
+        self.top1 += later.top1
+        self.rank += later.rank
+        self.teacher_top1 += later.teacher_top1
+        self.response += [before + response for response in later.response]
+
+
+@dataclass
+class Measured:
+    """A model on responses: its own, or those of the untrained student."""
+
+    commitment: Commitment = field(default_factory=Commitment)
+    bimodal: Bimodal = field(default_factory=Bimodal)
+    responses: list[Batch] = field(default_factory=list)
+    """On the CPU."""
+
+    def join(self, later: "Measured") -> None:
+        """Add later responses."""
+        before = sum(len(problems) for problems, _ in self.responses)
+        self.commitment.join(later.commitment, before)
+        self.bimodal.join(later.bimodal, before)
+        self.responses += later.responses
+
 
 def compute(subject: Subject, settings: SubModeSettings, others: Sequence[RunDir] = ()) -> SubMode:
     """Rows for the untrained student, the trained one, those of other runs of the pair, and the teacher."""
@@ -59,19 +87,19 @@ def compute(subject: Subject, settings: SubModeSettings, others: Sequence[RunDir
     problems, task = subject.held_out(settings.problems)
     sampler, events = training_sampler(subject, settings.max_new_tokens), subject.events
     measure = getattr(divergence, settings.divergence)
-    shared: list[Batch] = []
-    bimodal = Bimodal(subject.before.tokenizer)
     with progress("Sub-mode", len(problems) * (1 + (subject.after is not None) + len(students)), "response") as advance:
-        own = keeping(batches(subject.before, problems, sampler, seed), shared)
-        before = measured(subject.before, subject.teacher, own, events, measure, advance, bimodal)
-        top = decile(torch.cat(before.divergence))
+        new = partial(partial, one_each, sampler=sampler, seed=seed)
+        look = partial(
+            measured, problems=problems, teacher=subject.teacher, events=events, measure=measure, advance=advance
+        )
+        first = look(subject.before, new(subject.before))
+        before, top = first.commitment, decile(torch.cat(first.commitment.divergence))
         rows = [row("before", before, top)]
         for name, lm in _trained(subject, students):
-            responses = shared if settings.trajectories == "shared" else batches(lm, problems, sampler, seed)
-            model = measured(lm, subject.teacher, responses, events, measure, advance)
+            model = look(lm, again(first, lm) if settings.trajectories == "shared" else new(lm)).commitment
             rows.append(row(name, model, top if settings.decile == "shared" else decile(torch.cat(model.divergence))))
     rows.append(teacher_row(before, top))
-    found = positions(bimodal, shared, subject.after, events)
+    found = positions(first.bimodal, first.responses, subject.after, events, subject.before.tokenizer)
     return SubMode(
         models=subject.references(),
         task=task,
@@ -89,7 +117,7 @@ def compute(subject: Subject, settings: SubModeSettings, others: Sequence[RunDir
         divergence=settings.divergence,
         rows=rows,
         bimodal=found,
-        bimodal_share=bimodal.share,
+        bimodal_share=first.bimodal.share,
         seconds=round(time.perf_counter() - start, 1),
     )
 
@@ -101,34 +129,36 @@ def _trained(subject: Subject, others: Sequence[Other]) -> Iterator[tuple[str, L
         yield other.name, other.load()
 
 
-def keeping(responses: Iterable[Batch], into: list[Batch]) -> Iterator[Batch]:
-    """The same responses; they are kept in `into` as they come."""
-    for batch in responses:
-        into.append(batch)
-        yield batch
+def again(first: Measured, lm: LM) -> Callable[[Sequence[Problem]], Rollout]:
+    """The responses that are there already, for `lm` to look at."""
+    written = {problems[0].id: rollout for problems, rollout in first.responses}
+    return lambda batch: written[batch[0].id].to(lm.device)
 
 
 def measured(
     lm: LM,
+    write: Callable[[Sequence[Problem]], Rollout],
+    problems: Sequence[Problem],
     teacher: LM,
-    responses: Iterable[Batch],
     events: EventSpace,
     measure: Divergence,
     advance: Advance,
-    bimodal: Bimodal | None = None,
-) -> Commitment:
-    """What `lm` and the teacher say at every position of the responses."""
-    into, seen = Commitment(), 0
-    for batch, rollout in responses:
-        read = events.read(rollout)
+) -> Measured:
+    """What `lm` and the teacher say at every position of the response to each problem, and where the teacher has two modes."""
+
+    def both(batch: Sequence[Problem]) -> Measured:
+        rollout = write(batch)
+        found, read = Measured(responses=[(batch, rollout.to(torch.device("cpu")))]), events.read(rollout)
         where = read.student_starts.nonzero()
         for part, (student, target) in chunks(lm, teacher, batch, read, events):
-            into.add(student, target, seen + where[part, 0], measure)
-            if bimodal is not None:
-                bimodal.add(student, target, seen + where[part, 0], where[part, 1])
-        seen += len(batch)
-        advance(len(batch))
-    return into
+            found.commitment.add(student, target, where[part, 0], measure)
+            found.bimodal.add(student, target, where[part, 0], where[part, 1])
+        return found
+
+    whole = Measured()
+    for found in shared(problems, both, advance):
+        whole.join(found)
+    return whole
 
 
 def decile(values: Tensor) -> Tensor:

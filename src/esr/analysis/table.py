@@ -8,6 +8,7 @@ from pathlib import Path
 from esr.analysis.subject import Need, Subject
 from esr.console import say
 from esr.errors import UserError
+from esr.ranks import here
 from esr.records import decay, efficiency, fit, lengths, prefix_swap, profile, rollouts, selection, submode
 from esr.records.finding import Finding
 from esr.records.settings import Settings
@@ -98,6 +99,8 @@ def analyze(
 ) -> Finding:
     """Do the analysis `name` and keep its record in the subject's directory. `settings` None is the whole protocol.
 
+    Of several ranks, all get the record, and rank 0 keeps it.
+
     Raises `UserError` if there is no such analysis, if something that it needs is missing, or for `others` (run
     directories) that it does not put beside the subject.
     """
@@ -110,6 +113,8 @@ def analyze(
     settings = settings or row.settings()
     runs = [open_run(path) for path in others]
     record = row.compute(subject, settings, runs) if row.beside else row.compute(subject, settings)
+    if not here().first:
+        return record
     kept = name + settings.variant()
     aside = findings.keep(subject.directory, kept, record)
     parts.discard(subject.directory, kept)

@@ -13,7 +13,7 @@ from esr.console import console, say
 from esr.errors import RunStopped, UserError
 from esr.runs import trust
 
-SHARED = ("train", "eval")
+SHARED = ("train", "eval", "analyze", "check")
 """Commands that several processes work on together (docs/scale.md)."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C, SIGTERM or SIGHUP."""

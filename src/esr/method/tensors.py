@@ -132,6 +132,9 @@ class PositionStats:
     def detach(self) -> "PositionStats":
         return PositionStats(**{name: value.detach() for name, value in self.tensors()})
 
+    def cpu(self) -> "PositionStats":
+        return PositionStats(**{name: value.cpu() for name, value in self.tensors()})
+
     def scatter(self, mask: Tensor) -> "PositionStats":
         """Lay (M,) fields out on a (B, T) mask with M true entries; zero elsewhere."""
         laid = {

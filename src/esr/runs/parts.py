@@ -6,7 +6,22 @@ from esr.runs.files import dumps, read_lines
 from esr.runs.rundir import RunDir
 
 
-class Parts:
+class Known:
+    """Finished parts: one JSON value for each key."""
+
+    def __init__(self, done: dict[str, Any]):
+        self.done = done
+
+    def get(self, key: str) -> Any:
+        """The value of a finished part, or None."""
+        return self.done.get(key)
+
+    def put(self, key: str, value: object) -> None:
+        """Add a part."""
+        self.done[key] = value
+
+
+class Parts(Known):
     """A small append-only store, `analysis/.NAME.parts.jsonl`: one JSON value for each key, written as soon as it is known.
 
     Other settings than those it was begun with start it anew.
@@ -21,15 +36,11 @@ class Parts:
         if not rows or rows[0] != header:
             self.file.write_text(dumps(header) + "\n", encoding="utf-8")
             rows = []
-        self.done = {row["key"]: row["value"] for row in rows[1:]}
-
-    def get(self, key: str) -> Any:
-        """The value of a finished part, or None."""
-        return self.done.get(key)
+        super().__init__({row["key"]: row["value"] for row in rows[1:]})
 
     def put(self, key: str, value: object) -> None:
         """Keep a part."""
-        self.done[key] = value
+        super().put(key, value)
         self.directory.append(self.file, {"key": key, "value": value})
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from esr.analysis.continuation import Continuations, Cut, Grades, Head
+from esr.analysis.continuation import Continuations, Cut, Grades, Head, opened
 from esr.analysis.models import Models
 from esr.analysis.subject import Subject
 from esr.config import Config, EvalConfig
@@ -13,7 +13,7 @@ from esr.models.lm import LM
 from esr.pair import Side
 from esr.records.fit import FitSettings
 from esr.records.problem import Problem
-from esr.runs.parts import Parts
+from esr.runs.parts import Known
 from esr.runs.rundir import RunDir
 
 ROUNDS = 8
@@ -37,7 +37,7 @@ class Check:
     block: int
     """Problems in the first round, and in each block that a budget buys; whole batches."""
     how: EvalConfig
-    kept: Parts
+    kept: Known
 
     @property
     def models(self) -> Models:
@@ -103,7 +103,7 @@ def begin(subject: Subject, settings: FitSettings) -> tuple[Check, bool]:
         "config": trained_with(subject.config),
         "ids": [p.id for p in problems[:block]],
     }
-    kept = Parts(subject.directory, "fit", depends)
+    kept = opened(subject.directory, "fit", depends)
     return Check(subject, settings, problems, min(block, len(problems)), how, kept), apart
 
 

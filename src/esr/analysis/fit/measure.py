@@ -14,7 +14,8 @@ from esr.analysis.fit.spending import Counts, another_block, spent
 from esr.analysis.fit.verdict import SIDES, WORTH, judge
 from esr.analysis.subject import Subject
 from esr.console import progress
-from esr.prepare import prepare
+from esr.prepare import Prepared, prepare
+from esr.ranks import here
 from esr.records.base import Estimate
 from esr.records.fit import Fit, FitSettings, Pilot
 
@@ -35,9 +36,8 @@ class Measured:
 
 def compute(subject: Subject, settings: FitSettings) -> Fit:
     """The record. Raises `UserError` for whatever a run would be refused for, and `TooLarge` if the device cannot hold it."""
-    plan = prepare(subject.config)
-    if plan.budget:
-        plan.budget.require()
+    ours = here()
+    plan = ours.together(lambda: prepared(subject))
     check, apart = begin(subject, settings)
     probed = probe(check)
     counts: Counts = {SIDES: check.block}
@@ -53,8 +53,9 @@ def compute(subject: Subject, settings: FitSettings) -> Fit:
         found, counts = measured(check, grown, found), more
         tried = records(check, found)
     followed = decay(check)
-    seconds = spent(check)
-    shutil.rmtree(check.folder().path, ignore_errors=True)
+    seconds = ours.of_first(spent(check))  # all have read by then what rank 0 deletes
+    if ours.first:
+        shutil.rmtree(check.folder().path, ignore_errors=True)
     return Fit(
         models=subject.references("student", "teacher"),
         task=tasks.describe(check.how),
@@ -76,6 +77,14 @@ def compute(subject: Subject, settings: FitSettings) -> Fit:
         verdict=judge(found.gap, probed["reach"], tried, full),
         **probed,
     )
+
+
+def prepared(subject: Subject) -> Prepared:
+    """What a run of this configuration begins with. Raises `TooLarge` if the device cannot hold it."""
+    plan = prepare(subject.config)
+    if plan.budget:
+        plan.budget.require()
+    return plan
 
 
 def measured(check: Check, counts: Counts, known: Measured) -> Measured:

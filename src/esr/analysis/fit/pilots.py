@@ -15,6 +15,7 @@ from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
 from esr.prepare import Prepared
 from esr.problems import Chosen
+from esr.ranks import here
 from esr.records.fit import Cost
 from esr.train import carry_out
 
@@ -40,9 +41,10 @@ def train(check: Check, plan: Prepared) -> Cost:
     cap = full_length(check)
     for n, steps in [*((n, check.steps) for n in check.lengths), (cap, FULL_STEPS)]:
         run, config = check.folder(str(n)), configured(plan.config, n, steps)
-        if not run.complete(config):
+        if not here().of_first(run.complete(config)):
             say(f"Pilot: {steps} steps at N = {n}.")
             carry_out(replace(plan, config=config, measured=Chosen([])), run, teacher=check.models.teacher)
+    here().gather(None)  # rank 0 has saved what all will load
     return cost(check, cap)
 
 

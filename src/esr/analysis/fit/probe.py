@@ -21,6 +21,7 @@ from esr.analysis.profile import bins, share_first
 from esr.analysis.responses import score
 from esr.console import progress
 from esr.pair import Side
+from esr.ranks import here
 from esr.records.fit import Handover
 from esr.records.profile import PositionBin
 
@@ -68,11 +69,16 @@ def handover(k: int, live: Graded, own: Graded, count: int) -> Handover:
 def divergence(check: Check, student: Sequence[Head]) -> dict[str, Any]:
     """Divergence by position on some of the untrained student's responses."""
     models, value = check.models, check.kept.get("divergence")
-    if value is None:
-        start, written = time.perf_counter(), as_rollout(student[:SCORED], models.before.device)
+
+    def measure(heads: Sequence[Head]) -> dict[str, Any]:
+        start, written = time.perf_counter(), as_rollout(heads, models.before.device)
         scored = score(models.before, models.teacher, check.problems[: len(written)], written, check.subject.events)
-        value = {"bins": [b.model_dump() for b in bins([scored])], "share_first": share_first([scored])}
-        check.kept.put("divergence", {**value, "seconds": time.perf_counter() - start})
+        found = {"bins": [b.model_dump() for b in bins([scored])], "share_first": share_first([scored])}
+        return {**found, "seconds": time.perf_counter() - start}
+
+    if value is None:
+        (value,) = here().dealt([student[:SCORED]], measure)
+        check.kept.put("divergence", value)
     return {"bins": [PositionBin.model_validate(b) for b in value["bins"]], "share_first": value["share_first"]}
 
 

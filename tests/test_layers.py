@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "esr"
 FILES = sorted(SRC.rglob("*.py"))
 NAME = re.compile(r"[a-z_]+/?")
+TYPE = re.compile(r"_?[A-Z]\w*[a-z]")
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 60
 
 
@@ -138,6 +139,23 @@ def test_the_method_imports_nothing_but_torch_and_numpy():
                 )
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
                     assert {str(n).partition(".")[0] for n in names} <= allowed, f"{module}: {names}"
+
+
+def types(file: Path):
+    """Names of a module's public classes and of its type aliases."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.Name):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name) and TYPE.match(target.id))
+
+
+def test_a_type_has_one_name_and_a_name_one_type():
+    homes: dict[str, list[str]] = {}
+    for file in FILES:
+        for name in types(file):
+            homes.setdefault(name, []).append(module_of(file))
+    assert {name: places for name, places in homes.items() if len(places) > 1 and not name.startswith("_")} == {}
 
 
 def functions(file: Path):

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from esr import plainyaml
-from esr.config import Config, Section
+from esr.config import Config, ConfigSection
 from esr.errors import UserError
 from esr.foreign import brief, control_character, visible
 from esr.runs.files import check_format
@@ -33,7 +33,7 @@ REMEDIES = {
     "dict_type": "it should be a mapping of keys to values",
 }
 """What pydantic's kinds of mistake are called here."""
-S = TypeVar("S", bound=Section)
+S = TypeVar("S", bound=ConfigSection)
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -165,7 +165,7 @@ def _value(key: str, text: str) -> Any:
 
 def _kinds(key: str) -> set[Any]:
     """The types that the value of a key may have; a choice among words is text."""
-    section: type[Section] | None = Config
+    section: type[ConfigSection] | None = Config
     *parents, leaf = key.split(".")
     for part in parents:
         section = section and nested(section).get(part)
@@ -186,10 +186,10 @@ def _members(annotation: Any) -> Iterator[Any]:
         yield origin or annotation
 
 
-def nested(section: type[Section]) -> dict[str, type[Section]]:
+def nested(section: type[ConfigSection]) -> dict[str, type[ConfigSection]]:
     """The keys of a section that are sections themselves."""
     kinds = {name: _members(field.annotation) for name, field in section.model_fields.items()}
-    return {n: k for n, ks in kinds.items() for k in ks if isinstance(k, type) and issubclass(k, Section)}
+    return {n: k for n, ks in kinds.items() for k in ks if isinstance(k, type) and issubclass(k, ConfigSection)}
 
 
 def merge(tree: dict[str, Any], values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -252,7 +252,7 @@ def _refuse_controls(value: Any, where: str, key: str) -> None:
         raise UserError(f"{where}: {visible(key)} holds {trouble}.")
 
 
-def _explain(error: Any, top: type[Section]) -> str:
+def _explain(error: Any, top: type[ConfigSection]) -> str:
     """One validation error as part of a sentence."""
     key = ".".join(str(part) for part in error["loc"])
     kind, given = error["type"], error.get("input")
@@ -285,14 +285,14 @@ def _hint(key: str, kind: str, given: Any) -> str:
     return ""
 
 
-def _same_leaf(key: str, top: type[Section]) -> list[str]:
+def _same_leaf(key: str, top: type[ConfigSection]) -> list[str]:
     """Valid keys whose last part resembles that of `key` (the right name in the wrong section)."""
     leaves = {k.rsplit(".", 1)[-1]: k for k in keys(top)}
     near = difflib.get_close_matches(key.rsplit(".", 1)[-1][:100], list(leaves), n=1, cutoff=0.8)
     return [leaves[n] for n in near]
 
 
-def keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
+def keys(section: type[ConfigSection] = Config, prefix: str = "") -> list[str]:
     """All dotted keys of the configuration, sections included."""
     inner = nested(section)
     found: list[str] = []
@@ -303,7 +303,7 @@ def keys(section: type[Section] = Config, prefix: str = "") -> list[str]:
     return found
 
 
-def sections(section: type[Section] = Config, prefix: str = "") -> set[str]:
+def sections(section: type[ConfigSection] = Config, prefix: str = "") -> set[str]:
     """The dotted keys that are sections."""
     return {prefix + n for n in nested(section)}.union(
         *(sections(kind, f"{prefix}{n}.") for n, kind in nested(section).items())

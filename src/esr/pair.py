@@ -19,7 +19,7 @@ from esr.models.load import check, load_tokenizer, read_config
 from esr.models.spelling import carry, read_spelling
 from esr.records.tokenizers import TwoTokenizers
 
-Side = Literal["student", "teacher"]
+Who = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Pair:
         known = tuple(i for i in self.terminators if i < self.alignment.size)
         return one_vocabulary(self.alignment.size, known if merge else ())
 
-    def carry(self, writer: Side, reader: Side) -> Callable[[list[int]], list[int]]:
+    def carry(self, writer: Who, reader: Who) -> Callable[[list[int]], list[int]]:
         """How tokens of one side pass to the other: as they are; between different tokenizers, by their bytes."""
         if writer == reader or not isinstance(self.alignment, Crossing):
             return list

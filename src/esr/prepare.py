@@ -19,7 +19,7 @@ from esr.models.digests import data, models
 from esr.models.lm import resolve_device
 from esr.models.load import on_meta, read_config
 from esr.pair import Pair, open_pair
-from esr.problems import Chosen, Side, apart, sides, training
+from esr.problems import Chosen, PromptSide, apart, sides, training
 from esr.ranks import Ranks, here
 from esr.records.tokenizers import TwoTokenizers
 from esr.runs.rundir import RunDir
@@ -99,7 +99,7 @@ def plan_memory(config: Config, longest: tuple[int, int], memory: int | None) ->
 
 
 def require_room(
-    config: Config, pairs: list[PromptPair], asked: Sequence[list[list[int]]], both: Sequence[Side]
+    config: Config, pairs: list[PromptPair], asked: Sequence[list[list[int]]], both: Sequence[PromptSide]
 ) -> None:
     """Raise `UserError` if a prompt and the response to it do not fit a model; `asked` are both sides' evaluation prompts."""
     rows = [[pair.student_ids for pair in pairs], [pair.teacher_ids for pair in pairs]]

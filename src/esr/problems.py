@@ -20,7 +20,7 @@ from esr.tasks.rows import MOST_LEFT_OUT, UNGRADED
 IN_TRAINING = "the question is a training prompt"
 
 
-Side = tuple[PreTrainedTokenizerBase, ModelConfig]
+PromptSide = tuple[PreTrainedTokenizerBase, ModelConfig]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Chosen:
     """Those of them whose question had occurred before."""
 
 
-def sides(config: Config, pair: Pair) -> list[Side]:
+def sides(config: Config, pair: Pair) -> list[PromptSide]:
     """Both models' tokenizers, with how each is prompted."""
     return [(pair.student_tokenizer, config.student), (pair.teacher_tokenizer, config.teacher)]
 

@@ -48,7 +48,7 @@ def render(
             raise UserError(f"{config.model} has no chat template, so it cannot be given {what}; choose a chat model.")
         text = f"{system}\n\n{question}\n" if system else f"{question}\n"
         return template.opening(tokenizer) + template.encode(tokenizer, template.plain(tokenizer, text))
-    messages: list[template.Message] = [*map(_as_dict, turns), {"role": "user", "content": question}]
+    messages: list[template.Turn] = [*map(_as_dict, turns), {"role": "user", "content": question}]
     if system and template.has_system_role(tokenizer, config):
         messages.insert(0, {"role": "system", "content": system})
     elif system:
@@ -70,7 +70,7 @@ def ask(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, problem: Proble
     return of(tokenizer, config, problem.model_copy(update={"question": question}))
 
 
-def _as_dict(message: Message) -> template.Message:
+def _as_dict(message: Message) -> template.Turn:
     return message.model_dump(exclude_defaults=True)
 
 

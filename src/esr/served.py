@@ -20,7 +20,7 @@ from esr.models.load import load_model, load_tokenizer, on_meta
 from esr.models.remote import HiddenStates, TopK
 from esr.models.server import Refused, ServerLost, Servers, WrongAnswer, as_json, the_model
 from esr.ranks import here
-from esr.sampling.server import APART, Writer, distance, name_of
+from esr.sampling.server import APART, ServerWriter, distance, name_of
 from esr.scoring import head, hidden_states
 
 CPU = torch.device("cpu")
@@ -145,7 +145,7 @@ def writing(lm: LM, key: str, urls: Sequence[str], folder: Path, texts: Sequence
     """
     if not urls:
         return replace(lm, writer=None)
-    writer = Writer(Servers(key, tuple(urls)), folder, max(texts, key=len)[:LONGEST])
+    writer = ServerWriter(Servers(key, tuple(urls)), folder, max(texts, key=len)[:LONGEST])
     try:
         for one in writer.servers.each():
             same_tokenizer(one, lm.tokenizer)
@@ -161,7 +161,7 @@ def writing(lm: LM, key: str, urls: Sequence[str], folder: Path, texts: Sequence
 def published(student: LM, index: int) -> None:
     """Have the servers that write for the student do so with its weights after `index` steps; without servers, nothing."""
     writer, ours = student.writer, here()
-    if isinstance(writer, Writer):
+    if isinstance(writer, ServerWriter):
         expected = log_probs(student, writer.probe)
         ours.together(lambda: writer.push(student, f"{index:06d}", expected) if ours.first else None)
         writer.name = ours.of_first(writer.name)
@@ -175,7 +175,7 @@ def unloaded(
     Raises `UserError` unless the servers have it; where it does not fit in memory, its name is compared instead of its numbers.
     """
     tokenizer = load_tokenizer(config)
-    writer = Writer(Servers("eval.server", tuple(urls)), folder, row[:LONGEST])
+    writer = ServerWriter(Servers("eval.server", tuple(urls)), folder, row[:LONGEST])
     ours = local(config.model_copy(update={"adapter": None}))
     if ours is None and Path(writer.base.root).name != Path(config.model).name:
         raise UserError(
@@ -194,7 +194,7 @@ def unloaded(
 
 def push_adapter(lm: LM, adapter: Path) -> None:
     """Have the servers of an `unloaded` model write with an adapter that lies in a directory; verified where the model fits here."""
-    assert isinstance(lm.writer, Writer)
+    assert isinstance(lm.writer, ServerWriter)
     ours = local(lm.config.model_copy(update={"adapter": str(adapter)}))
     expected = None if ours is None else log_probs(ours, lm.writer.probe)
     try:

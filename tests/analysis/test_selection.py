@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esr.analysis import selection as analysis
-from esr.analysis.selection import KINDS, Response
+from esr.analysis.selection import KINDS, KeptTokens
 from esr.errors import UserError
 from esr.method.selection import weights
 from esr.method.tensors import PositionStats
@@ -64,8 +64,8 @@ def test_the_same_kl_everywhere_is_kept_in_proportion():
 def test_share_overlap_and_tokens_by_hand():
     kept = {by: torch.tensor([True, False, False, True]) for by in KINDS}
     kept["last"] = torch.tensor([False, False, True, True])
-    response = Response(torch.tensor([7, 8, 7, 7]), torch.tensor([3.0, 1.0, 1.0, 0.0]), kept)
-    nothing = Response(torch.tensor([8, 8, 8, 8]), torch.zeros(4), kept)
+    response = KeptTokens(torch.tensor([7, 8, 7, 7]), torch.tensor([3.0, 1.0, 1.0, 0.0]), kept)
+    nothing = KeptTokens(torch.tensor([8, 8, 8, 8]), torch.zeros(4), kept)
     row = analysis.describe("first", 2, [response, nothing], response, make_tokenizer())
     assert (row.share_of_kl.value, row.share_of_kl.n) == (pytest.approx(3 / 5), 1)
     assert (row.positions, row.mean_kl, row.mean_position) == (4, pytest.approx(3 / 4), pytest.approx(1.5))

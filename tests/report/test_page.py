@@ -16,7 +16,7 @@ from esr import intervals
 from esr.cli.main import run as esr
 from esr.cli.watch import write
 from esr.records.base import Estimate
-from esr.records.fit import Fit, Verdict
+from esr.records.fit import Fit, FitVerdict
 from esr.records.lengths import Lengths
 from esr.report import answers, charts, format
 from esr.report.contests import contests
@@ -277,7 +277,7 @@ def test_verdict_and_answers_follow_the_interval(data, gap, said, fits, then):
 def test_the_answers_name_the_check_where_there_is_one(data):
     """What was foretold before training comes first; the N is the check's."""
     run = data.runs[0]
-    verdict = Verdict(
+    verdict = FitVerdict(
         answer="fits", n=75, end=None, faster=None, smaller=None, better=None, reasons=[], spare=0.1,
     )  # fmt: skip
     checked = Found(Fit.model_construct(kind="fit", verdict=verdict), Path("fit.json"), "lab/analysis/fit.json")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from esr.analysis.responses import Batch, chunks, token_text
+from esr.analysis.responses import ResponseBatch, chunks, token_text
 from esr.method.divergence import reverse_kl
 from esr.method.events import EventSpace
 from esr.models.lm import LM
@@ -86,7 +86,7 @@ def _largest(found: Sequence[Position]) -> list[Position]:
 
 def positions(
     bimodal: Bimodal,
-    responses: Sequence[Batch],
+    responses: Sequence[ResponseBatch],
     after: LM | None,
     events: EventSpace,
     tokenizer: PreTrainedTokenizerBase,
@@ -117,7 +117,7 @@ def _candidates(tokenizer: PreTrainedTokenizerBase, found: Position, student: Se
 
 
 def afterwards(
-    largest: Sequence[Position], responses: Sequence[Batch], after: LM, events: EventSpace
+    largest: Sequence[Position], responses: Sequence[ResponseBatch], after: LM, events: EventSpace
 ) -> dict[tuple[int, int], list[float]]:
     """The trained student's probabilities of the tokens found, by (response, position); other responses are not run."""
     wanted = {(f.response, f.position): torch.tensor(f.tokens) for f in largest}

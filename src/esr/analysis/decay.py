@@ -22,13 +22,13 @@ from esr.config import EvalConfig
 from esr.console import progress
 from esr.errors import UserError
 from esr.models.lm import LM
+from esr.pair import Who
 from esr.records.base import Estimate
 from esr.records.decay import Decay, DecayPoint, DecaySeries, DecaySettings, Recommendation
 
-Side = Literal["student", "teacher"]
 Subset = Literal["all", "right", "wrong"]
 
-PAIRS: tuple[tuple[Side, Side], ...] = (("student", "teacher"), ("student", "student"), ("teacher", "student"))
+PAIRS: tuple[tuple[Who, Who], ...] = (("student", "teacher"), ("student", "student"), ("teacher", "student"))
 """Who wrote the prefix, who goes on: decay, control, reverse control."""
 MARGIN = 0.05
 """A loss of accuracy up to which a prefix is still called safe."""
@@ -37,7 +37,7 @@ FEWEST = 10
 
 
 @dataclass(frozen=True)
-class Measured:
+class AtLength:
     """One series at one k."""
 
     k: int
@@ -61,7 +61,7 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
     lengths, text = settings.below(how.max_new_tokens), settings.protocol == "paper"
     chosen, stages = choices(settings, lengths, how), plan(lengths)
     student, reference = student_of(subject, settings)
-    lms: dict[Side, LM] = {"student": student, "teacher": subject.teacher}
+    lms: dict[Who, LM] = {"student": student, "teacher": subject.teacher}
     models = {"student": reference, "teacher": subject.config.teacher.model}
     depends = {**chosen, "models": models, "task": task, "batch": how.batch, "ids": [p.id for p in problems]}
     kept = continuation.opened(subject.directory, "decay" + settings.variant(), depends)
@@ -82,7 +82,7 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
             for k in lengths
         }
     ids = [p.id for p in problems]
-    curves: dict[tuple[Side, Side, Subset], list[Measured]] = {}
+    curves: dict[tuple[Who, Who, Subset], list[AtLength]] = {}
     for writer, side in PAIRS:
         for subset in subsets(writer, side):
             inside = [h for h in heads[writer] if subset == "all" or h.right is (subset == "right")]
@@ -102,7 +102,7 @@ def compute(subject: Subject, settings: DecaySettings) -> Decay:
 
 
 def carrying(
-    subject: Subject, lms: Mapping[Side, LM], writer: Side, side: Side, text: bool
+    subject: Subject, lms: Mapping[Who, LM], writer: Who, side: Who, text: bool
 ) -> Callable[[list[int]], list[int]]:
     """How a prefix passes from its writer to the side that continues it: as tokens, or as `text`."""
     if text:
@@ -135,17 +135,17 @@ def choices(settings: DecaySettings, lengths: Sequence[int], how: EvalConfig) ->
     }
 
 
-def subsets(writer: Side, side: Side) -> tuple[Subset, ...]:
+def subsets(writer: Who, side: Who) -> tuple[Subset, ...]:
     """Which prefixes a pair's curves are drawn over."""
     return ("all", "right", "wrong") if (writer, side) == ("student", "teacher") else ("all",)
 
 
-def writing(side: Side) -> str:
+def writing(side: Who) -> str:
     """The stage in which a side writes its responses."""
     return f"{side} writes"
 
 
-def stage(writer: Side, side: Side, k: int) -> str:
+def stage(writer: Who, side: Who, k: int) -> str:
     """The stage of a series at k. Without a prefix it does not matter who wrote it."""
     return f"{side} after {k} tokens of {writer}" if k else f"{side} alone"
 
@@ -156,11 +156,11 @@ def plan(lengths: Sequence[int]) -> list[str]:
     return list(dict.fromkeys(stages))
 
 
-def measured(k: int, heads: Sequence[Head], tails: Sequence[Grades], ids: Sequence[str]) -> Measured:
+def measured(k: int, heads: Sequence[Head], tails: Sequence[Grades], ids: Sequence[str]) -> AtLength:
     """Grades at k over `heads`, one a problem; `tails` and `ids` are those of all problems."""
     live = [head for head in heads if not head.ended(k)]
     over = [head for head in heads if head.ended(k)]
-    return Measured(
+    return AtLength(
         k,
         len(live),
         len(over),
@@ -169,7 +169,7 @@ def measured(k: int, heads: Sequence[Head], tails: Sequence[Grades], ids: Sequen
     )
 
 
-def points(curve: Sequence[Measured]) -> list[DecayPoint]:
+def points(curve: Sequence[AtLength]) -> list[DecayPoint]:
     """The record of a curve whose first point is k = 0."""
     return [
         DecayPoint(
@@ -185,7 +185,7 @@ def points(curve: Sequence[Measured]) -> list[DecayPoint]:
     ]
 
 
-def losses(curve: Sequence[Measured], published: bool) -> list[tuple[int, Estimate | None]]:
+def losses(curve: Sequence[AtLength], published: bool) -> list[tuple[int, Estimate | None]]:
     """(k, change against k = 0) at each k > 0; `published` counts finished prefixes with their own grade."""
     alone = curve[0].continued
     return [(at.k, difference(at.everything if published else at.continued, alone)) for at in curve if at.k]

@@ -30,7 +30,7 @@ TOP_K = 8
 """Events of each side in `Scored.overlap`."""
 
 T = TypeVar("T")
-Batch = tuple[Sequence[Problem], Rollout]
+ResponseBatch = tuple[Sequence[Problem], Rollout]
 """Some problems, and one response to each."""
 
 

@@ -36,7 +36,7 @@ NO_KL = 1e-6
 
 
 @dataclass(frozen=True)
-class Response:
+class KeptTokens:
     """One response of T tokens and what the selections keep of it."""
 
     tokens: Tensor
@@ -59,13 +59,13 @@ def compute(subject: Subject, settings: SelectionSettings) -> SelectionShares:
     problems, task = subject.held_out(settings.problems)
     sampler, events = training_sampler(subject, settings.max_new_tokens), subject.events
 
-    def select(batch: Sequence[Problem]) -> list[Response]:
+    def select(batch: Sequence[Problem]) -> list[KeptTokens]:
         rollout = one_each(subject.before, batch, sampler, seed)
         scored = score(subject.before, subject.teacher, batch, rollout, events)
         drawn = Noise.of(seed, [p.id for p in batch], stream="selection").table(scored.mask.shape[1])
         weights = {by: selection.weights(by, k, scored.mask, scored.stats, drawn) for by in KINDS}
         return [
-            Response(
+            KeptTokens(
                 rollout.response_ids[i].cpu()[inside],
                 scored.stats.reverse_kl[i][inside].clamp(min=0),
                 {by: w[i][inside] > 0 for by, w in weights.items()},
@@ -96,7 +96,7 @@ def compute(subject: Subject, settings: SelectionSettings) -> SelectionShares:
 
 
 def describe(
-    by: str, k: int, responses: Sequence[Response], example: Response, tokenizer: PreTrainedTokenizerBase
+    by: str, k: int, responses: Sequence[KeptTokens], example: KeptTokens, tokenizer: PreTrainedTokenizerBase
 ) -> Selected:
     """What the selection `by` keeps of all responses together."""
     kept = torch.cat([r.kept[by] for r in responses])
@@ -119,7 +119,7 @@ def describe(
     )
 
 
-def share_of_kl(by: str, responses: Sequence[Response]) -> Estimate:
+def share_of_kl(by: str, responses: Sequence[KeptTokens]) -> Estimate:
     """Mean over responses of kept KL over all KL. Without any KL the share is unknown: 0, from 0 to 1, of n = 0."""
     some = [r for r in responses if float(r.kl.sum()) > NO_KL * len(r.kl)]
     if not some:

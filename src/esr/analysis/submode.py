@@ -16,7 +16,7 @@ from torch import Tensor
 from esr import intervals
 from esr.analysis.bimodal import LEAST_SECOND, LEAST_TWO, Bimodal, positions
 from esr.analysis.others import Other, other_students
-from esr.analysis.responses import Batch, choices, chunks, one_each, rank, shared, training_sampler
+from esr.analysis.responses import ResponseBatch, choices, chunks, one_each, rank, shared, training_sampler
 from esr.analysis.subject import Subject
 from esr.console import Advance, progress
 from esr.method import divergence
@@ -69,7 +69,7 @@ class Measured:
 
     commitment: Commitment = field(default_factory=Commitment)
     bimodal: Bimodal = field(default_factory=Bimodal)
-    responses: list[Batch] = field(default_factory=list)
+    responses: list[ResponseBatch] = field(default_factory=list)
     """On the CPU."""
 
     def join(self, later: "Measured") -> None:

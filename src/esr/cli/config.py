@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from esr.cli import show
-from esr.config import Config, Section
+from esr.config import Config, ConfigSection
 from esr.configfile import load, nested
 from esr.console import say
 from esr.errors import UserError
@@ -33,7 +33,7 @@ def config(
 
     Example: `esr config configs/qwen2.5-math-1.5b.yaml rollout.max_new_tokens=2048`
     """
-    kind: type[Section] = Config
+    kind: type[ConfigSection] = Config
     if study:
         from esr.study.plan import StudyConfig
 
@@ -74,7 +74,7 @@ def show_prompts(settings: Config) -> None:
         say(f"The prompts cannot be shown: {error}")
 
 
-def explain(kind: type[Section] = Config) -> None:
+def explain(kind: type[ConfigSection] = Config) -> None:
     """Every key, its default and its meaning."""
     table = Table(show_lines=False)
     for name in ("key", "default", "meaning"):
@@ -85,7 +85,7 @@ def explain(kind: type[Section] = Config) -> None:
     show.out.print(PATHS, soft_wrap=True, markup=False)
 
 
-def documented(section: type[Section] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
+def documented(section: type[ConfigSection] = Config, prefix: str = "") -> list[tuple[str, str, str]]:
     """(key, default, meaning) of every key that holds a value."""
     rows: list[tuple[str, str, str]] = []
     inner = nested(section)

@@ -11,7 +11,7 @@ from esr.console import loading
 from esr.errors import UserError
 from esr.runs.abroad import Abroad, write
 from esr.runs.files import dumps, new_directory, writable, write_text
-from esr.runs.recipes import Tool, notes, translate
+from esr.runs.recipes import ToolName, notes, translate
 from esr.runs.rundir import RunDir, open_run
 from esr.runs.trust import require_trust
 
@@ -75,19 +75,19 @@ def export_evaluations(directory: RunDir, out: Path, kind: str, as_json: bool) -
 
 def export_recipe(directory: RunDir, out: Path, tool: str, as_json: bool) -> None:
     """The run's configuration for another tool, its training prompts, and what is not the same. Raises `UserError`."""
-    if tool not in get_args(Tool):
-        raise UserError(f"--to {tool}: choose {', '.join(get_args(Tool))}.")
+    if tool not in get_args(ToolName):
+        raise UserError(f"--to {tool}: choose {', '.join(get_args(ToolName))}.")
     if out.exists():
         raise UserError(f"{out} exists already; choose another directory.")
     config = require_trust(directory.config(), directory.path)
-    recipe = translate(config, cast(Tool, tool))
+    recipe = translate(config, cast(ToolName, tool))
     loading()
     from esr.prepare import conversations
 
     with writable(out), new_directory(out) as folder:
         write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.settings, sort_keys=False, allow_unicode=True))
-        write_text(folder / "README.md", notes(recipe, cast(Tool, tool), directory.path.name))
-        write_prompts(folder, cast(Tool, tool), conversations(config))
+        write_text(folder / "README.md", notes(recipe, cast(ToolName, tool), directory.path.name))
+        write_prompts(folder, cast(ToolName, tool), conversations(config))
     if as_json:
         show.emit({"path": str(out), "start": recipe.start, "differs": recipe.differs})
     else:
@@ -96,7 +96,7 @@ def export_recipe(directory: RunDir, out: Path, tool: str, as_json: bool) -> Non
             show.out.print(f"* {sentence}", markup=False, soft_wrap=True)
 
 
-def write_prompts(folder: Path, tool: Tool, prompts: list[list[dict[str, Any]]]) -> None:
+def write_prompts(folder: Path, tool: ToolName, prompts: list[list[dict[str, Any]]]) -> None:
     """Training prompts as conversations, in the columns that a tool reads."""
     if tool == "verl":
         from datasets import Dataset

@@ -89,13 +89,13 @@ def evaluation_table(evaluations: list[Evaluation], changes: list[Difference]) -
         out.print(text, markup=False, soft_wrap=True)
 
 
-Row = tuple[str, Callable[[Evaluation], str]]
+EvaluationRow = tuple[str, Callable[[Evaluation], str]]
 
 
-def closeness_rows(first: Evaluation, changes: list[Difference]) -> list[Row]:
+def closeness_rows(first: Evaluation, changes: list[Difference]) -> list[EvaluationRow]:
     """Of a task without references: each measure, and its paired change."""
     by_name = {d.name: d.closeness for d in changes}
-    rows: list[Row] = []
+    rows: list[EvaluationRow] = []
     for measure, (words, form) in MEASURES.items():
         if measure in first.closeness:
             unit = " (nats)" if form == "nats" else ""
@@ -106,7 +106,7 @@ def closeness_rows(first: Evaluation, changes: list[Difference]) -> list[Row]:
     return rows
 
 
-def graded_rows(k: int, changes: list[Difference]) -> list[Row]:
+def graded_rows(k: int, changes: list[Difference]) -> list[EvaluationRow]:
     """Of a task with a grader."""
     by_name = {d.name: d.avg for d in changes}
     return [

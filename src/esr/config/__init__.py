@@ -13,17 +13,17 @@ from esr.config.models import LoraConfig, ModelConfig, Placement, StudentConfig,
 from esr.config.optim import OptimConfig
 from esr.config.rollout import ESR_N, FULL_ROLLOUT_CAP, HorizonConfig, RolloutConfig
 from esr.config.run import RunConfig
-from esr.config.section import LocalPath, Section, Seed
+from esr.config.section import ConfigSection, LocalPath, Seed
 from esr.config.tasks import DataConfig, EvalConfig, TaskConfig
 
 __all__ = [
-    "ESR_N", "FULL_ROLLOUT_CAP", "Config", "DataConfig", "EvalConfig", "HorizonConfig", "LocalPath", "LoraConfig", "LossConfig",
-    "ModelConfig", "OptimConfig", "Placement", "PositionWeightConfig", "RolloutConfig", "RunConfig", "Section", "Seed", "SelectionConfig",
-    "SelectionKind", "StudentConfig", "TaskConfig", "TeacherConfig",
+    "ESR_N", "FULL_ROLLOUT_CAP", "Config", "ConfigSection", "DataConfig", "EvalConfig", "HorizonConfig", "LocalPath", "LoraConfig",
+    "LossConfig", "ModelConfig", "OptimConfig", "Placement", "PositionWeightConfig", "RolloutConfig", "RunConfig", "Seed",
+    "SelectionConfig", "SelectionKind", "StudentConfig", "TaskConfig", "TeacherConfig",
 ]  # fmt: skip
 
 
-class Config(Section):
+class Config(ConfigSection):
     """Everything that determines a run."""
 
     student: StudentConfig

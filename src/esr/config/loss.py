@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from esr.config.rollout import ESR_N
-from esr.config.section import Section
+from esr.config.section import ConfigSection
 
 SelectionKind = Literal[
     "all", "first", "last", "random", "top_kl", "top_student_entropy", "top_teacher_entropy",
@@ -13,7 +13,7 @@ SelectionKind = Literal[
 ]  # fmt: skip
 
 
-class SelectionConfig(Section):
+class SelectionConfig(ConfigSection):
     """Which response positions carry loss weight."""
 
     by: SelectionKind = "all"
@@ -22,7 +22,7 @@ class SelectionConfig(Section):
     """Positions kept in each response (ignored by `all`)."""
 
 
-class PositionWeightConfig(Section):
+class PositionWeightConfig(ConfigSection):
     """A soft stop: factors on the loss weights by position t (from 0)."""
 
     shape: Literal["flat", "linear", "exponential", "rising"] = "flat"
@@ -31,7 +31,7 @@ class PositionWeightConfig(Section):
     """In tokens."""
 
 
-class LossConfig(Section):
+class LossConfig(ConfigSection):
     """How two distributions become one number."""
 
     divergence: Literal["reverse_kl", "forward_kl", "jsd"] = "reverse_kl"

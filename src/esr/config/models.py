@@ -4,14 +4,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from esr.config.section import LocalPath, Section, Urls
+from esr.config.section import ConfigSection, LocalPath, Urls
 
 Placement = Literal["same", "device", "sharded", "offloaded", "server"]
 """Where the teacher lies: beside the student, on a device of its own, in shards over the ranks, in the host's memory and
 moved layer by layer, or behind a server that sends its last hidden states."""
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """Where a model comes from, and how it is prompted."""
 
     model: LocalPath
@@ -35,7 +35,7 @@ class ModelConfig(Section):
     """Arguments for the chat template, such as `enable_thinking: false`."""
 
 
-class LoraConfig(Section):
+class LoraConfig(ConfigSection):
     """The low-rank adapter that the student trains."""
 
     r: int = Field(32, ge=1)

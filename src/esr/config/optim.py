@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from esr.config.section import Section
+from esr.config.section import ConfigSection
 
 
-class OptimConfig(Section):
+class OptimConfig(ConfigSection):
     """AdamW and its schedule."""
 
     steps: int = Field(200, ge=1)

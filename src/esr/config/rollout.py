@@ -4,13 +4,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from esr.config.section import Section, Urls, require_server
+from esr.config.section import ConfigSection, Urls, require_server
 
 ESR_N = 100
 FULL_ROLLOUT_CAP = 2048
 
 
-class HorizonConfig(Section):
+class HorizonConfig(ConfigSection):
     """Which N a step's rollouts stop at (docs/horizons.md); `rollout.max_new_tokens` is the largest."""
 
     policy: Literal["fixed", "linear", "staircase", "share", "overlap", "low_divergence", "random"] = "fixed"
@@ -25,7 +25,7 @@ class HorizonConfig(Section):
     """Part of the summed divergence that `share` keeps."""
 
 
-class RolloutConfig(Section):
+class RolloutConfig(ConfigSection):
     """What the student writes at each step."""
 
     prompts_per_step: int = Field(16, ge=1)

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from esr.config.section import LocalPath, Section, Seed
+from esr.config.section import ConfigSection, LocalPath, Seed
 
 
-class RunConfig(Section):
+class RunConfig(ConfigSection):
     """Where and how a run runs."""
 
     dir: LocalPath | None = None

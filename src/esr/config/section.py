@@ -35,7 +35,7 @@ Urls = Annotated[list[str], BeforeValidator(lambda v: [v] if isinstance(v, str) 
 """One or several addresses of servers of the same model."""
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A frozen group of keys. Values are what they look like: text is no number, and a number is finite."""
 
     model_config = ConfigDict(

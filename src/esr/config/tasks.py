@@ -5,10 +5,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from esr.config.protocols import PROTOCOLS, Protocol
-from esr.config.section import LocalPath, Section, Seed, Urls, require_server
+from esr.config.section import ConfigSection, LocalPath, Seed, Urls, require_server
 
 
-class TaskConfig(Section):
+class TaskConfig(ConfigSection):
     """Where problems come from."""
 
     source: LocalPath

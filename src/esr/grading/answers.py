@@ -7,7 +7,7 @@ from fractions import Fraction
 from esr.errors import UserError
 from esr.grading.find import TAIL, after_thinking, extract, in_parts, is_prose, unboxed
 from esr.grading.pool import judge
-from esr.grading.spelling import Spelling, spell
+from esr.grading.spelling import AnswerParts, spell
 from esr.grading.verdict import Verdict
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
@@ -122,7 +122,7 @@ def _lists(left: list[str] | None, right: list[str]) -> bool | None:
     return True
 
 
-def _by_label(left: Spelling, right: Spelling) -> bool | None:
+def _by_label(left: AnswerParts, right: AnswerParts) -> bool | None:
     """Multiple choice: by the letter where the reference is one or both have one."""
     letters = [s.label or (s.key if re.fullmatch("[A-J]", s.key) else "") for s in (left, right)]
     if right.label and left.label:
@@ -132,7 +132,7 @@ def _by_label(left: Spelling, right: Spelling) -> bool | None:
     return letters[0] == right.key if left.label and letters[1] else None
 
 
-def _by_kind(left: Spelling, right: Spelling) -> bool | None:
+def _by_kind(left: AnswerParts, right: AnswerParts) -> bool | None:
     if left.base or right.base:
         return (left.base, left.key) == (right.base, right.key)
     if left.value is not None and right.value is not None:
@@ -146,7 +146,7 @@ def _by_kind(left: Spelling, right: Spelling) -> bool | None:
     return None
 
 
-def _values(left: Spelling, right: Spelling) -> bool:
+def _values(left: AnswerParts, right: AnswerParts) -> bool:
     """Numbers: equal; a rounded decimal to six figures; a percentage also as its share. Units only differ if both have one."""
     assert left.value is not None and right.value is not None
     if left.name and right.name and left.name != right.name:
@@ -160,7 +160,7 @@ def _values(left: Spelling, right: Spelling) -> bool:
     return any(abs(left.value - right.value * share) <= slack * share for share in shares)
 
 
-def _right_side(spelling: Spelling) -> str:
+def _right_side(spelling: AnswerParts) -> str:
     """What stands after `x =`, unless it is the left side of a relation."""
     return spelling.key.removeprefix(spelling.name) if spelling.name.endswith(("=", r"\in")) else spelling.key
 

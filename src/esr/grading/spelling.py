@@ -77,7 +77,7 @@ _WORDS = re.compile(r"[^\W\d_][^\W\d_ .,'-]*(?:[ .,'-]+[^\W\d_]+)*[.!]?")
 
 
 @dataclass(frozen=True)
-class Spelling:
+class AnswerParts:
     """An answer taken apart."""
 
     text: str
@@ -98,22 +98,22 @@ class Spelling:
 
 
 @lru_cache(maxsize=4096)
-def spell(answer: str) -> Spelling:
+def spell(answer: str) -> AnswerParts:
     """Take an answer apart."""
     text, label = _label(_clean(answer[:LONGEST]))
     text, unit = _unit(text)
     text = _bare(text)
     if (based := _BASE.fullmatch(text)) and (base := _BASES.get(based[2], based[2]) or based[3]).isdigit():
         number = value(based[1]) if base == "10" else None
-        return Spelling(based[1], based[1], number, unit=unit, label=label, base="" if base == "10" else base)
+        return AnswerParts(based[1], based[1], number, unit=unit, label=label, base="" if base == "10" else base)
     name = named[0] if (named := _NAMED.match(text)) else ""
     number = value(text[len(name) :])
     if number is not None:
-        return Spelling(text[len(name) :], str(number), number, "." in text, unit, label, name=squeeze(name))
+        return AnswerParts(text[len(name) :], str(number), number, "." in text, unit, label, name=squeeze(name))
     if not name and is_words(text):
         key = " ".join(part for part in re.split(r"[ .,'!-]+", text.casefold()) if part)
-        return Spelling(text, key, unit=unit, label=label, words=True)
-    return Spelling(text, squeeze(text), unit=unit, label=label, name=squeeze(name))
+        return AnswerParts(text, key, unit=unit, label=label, words=True)
+    return AnswerParts(text, squeeze(text), unit=unit, label=label, name=squeeze(name))
 
 
 def is_words(text: str) -> bool:

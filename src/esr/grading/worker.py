@@ -19,8 +19,8 @@ from typing import Any
 from esr.grading import gym, mathverify, python, text
 from esr.grading.verdict import Verdict
 
-Check = Callable[[Any, str], Verdict]
-CHECKERS: dict[str, Callable[[], Check]] = {
+Checker = Callable[[Any, str], Verdict]
+CHECKERS: dict[str, Callable[[], Checker]] = {
     "answers": mathverify.checker,
     "gym": gym.checker,
     "text": text.checker,
@@ -49,7 +49,7 @@ def main() -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _verdict(check: Check, reference: Any, candidate: str, own: str | None) -> Verdict:
+def _verdict(check: Checker, reference: Any, candidate: str, own: str | None) -> Verdict:
     """The verdict. A verifier that raises, but is right about `own`, met a malformed answer: wrong. Else it failed.
 
     Memory is another matter: the process then ends.

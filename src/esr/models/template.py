@@ -16,7 +16,7 @@ from transformers.utils import chat_template_utils
 from esr.config import ModelConfig
 from esr.errors import UserError
 
-Message = dict[str, Any]
+Turn = dict[str, Any]
 
 DATE = datetime.datetime(2024, 7, 26)
 """Today, for templates that write the date: the one that Llama's templates fall back on."""
@@ -36,7 +36,7 @@ ERRORS = (jinja2.TemplateError, ValueError, TypeError, AttributeError, KeyError,
 def render(
     tokenizer: PreTrainedTokenizerBase,
     config: ModelConfig,
-    messages: list[Message],
+    messages: list[Turn],
     tools: Sequence[dict[str, Any]] = (),
     prompt: bool = True,
 ) -> str:
@@ -123,7 +123,7 @@ def has_system_role(tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> 
 
 def require_place(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, roles: set[str], tools: bool) -> None:
     """Raise `UserError` if the template drops or refuses what a tool returned, or the functions that may be called."""
-    messages: list[Message] = [{"role": "user", "content": "esr-question-probe"}]
+    messages: list[Turn] = [{"role": "user", "content": "esr-question-probe"}]
     function = {"name": "esr_tool_probe", "description": "-", "parameters": {"type": "object", "properties": {}}}
     offered = [{"type": "function", "function": function}]
     call = {"type": "function", "id": "000000001", "function": {"name": "esr_tool_probe", "arguments": {}}}
@@ -143,7 +143,7 @@ def require_place(tokenizer: PreTrainedTokenizerBase, config: ModelConfig, roles
 
 
 def _tried(
-    tokenizer: PreTrainedTokenizerBase, config: ModelConfig, messages: list[Message], tools: list[dict[str, Any]]
+    tokenizer: PreTrainedTokenizerBase, config: ModelConfig, messages: list[Turn], tools: list[dict[str, Any]]
 ) -> str:
     try:
         return render(tokenizer, config, messages, tools)

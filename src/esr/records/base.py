@@ -29,15 +29,15 @@ class Estimate(Record):
         """JSON has no infinity: an end that was written as null is none."""
         return (-math.inf if info.field_name == "low" else math.inf) if value is None else value
 
-    def text(self, form: "Form" = "percent", sign: bool = False, unit: str = "") -> str:
+    def text(self, form: "Quantity" = "percent", sign: bool = False, unit: str = "") -> str:
         """`52.1 [48.0, 56.2]`: the value, with `unit` behind it, and its interval; `sign` marks a difference."""
-        scale, digits = FORMS[form]
+        scale, digits = QUANTITIES[form]
         value, low, high = (f"{scale * v:{'+' if sign else ''}{digits}}" for v in (self.value, self.low, self.high))
         return f"{value}{unit} [{low}, {high}]"
 
 
-Form = Literal["percent", "nats", "seconds", "tokens"]
-FORMS: dict[Form, tuple[int, str]] = {
+Quantity = Literal["percent", "nats", "seconds", "tokens"]
+QUANTITIES: dict[Quantity, tuple[int, str]] = {
     "percent": (100, ".1f"),
     "nats": (1, ".3f"),
     "seconds": (1, ".3g"),
@@ -46,6 +46,6 @@ FORMS: dict[Form, tuple[int, str]] = {
 """Factor and digits of each form."""
 
 
-def as_text(estimate: Estimate | None, form: Form = "percent", sign: bool = False, unit: str = "") -> str:
+def as_text(estimate: Estimate | None, form: Quantity = "percent", sign: bool = False, unit: str = "") -> str:
     """`Estimate.text`, or a dash for what was not measured."""
     return "-" if estimate is None else estimate.text(form, sign, unit)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from esr.records.base import Form
+from esr.records.base import Quantity
 from esr.records.evaluation import Sample
 
-MEASURES: dict[str, tuple[str, Form]] = {
+MEASURES: dict[str, tuple[str, Quantity]] = {
     "kl_common": ("divergence from the teacher, common responses", "nats"),
     "kl_own": ("divergence from the teacher, own responses", "nats"),
     "agreement_common": ("same first choice, common responses", "percent"),

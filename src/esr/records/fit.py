@@ -90,7 +90,7 @@ class Pilot(Record):
     cost: Cost
 
 
-class Verdict(Record):
+class FitVerdict(Record):
     """What follows from the numbers."""
 
     answer: Answer
@@ -134,4 +134,4 @@ class Fit(Finding):
     full: Cost | None
     """Of full rollouts; None without a pilot."""
     pilots: list[Pilot]
-    verdict: Verdict
+    verdict: FitVerdict

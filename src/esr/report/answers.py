@@ -8,11 +8,11 @@ from esr.report.contests import EQUAL, Contest, Paired, full_of, outcome, sweep
 from esr.report.format import datum, derived, estimate, mean_of, points, several
 from esr.report.sources import Data, Found, Run
 
-Answer = tuple[str, Markup]
+AnswerLine = tuple[str, Markup]
 NOT_CHECKED = Markup("Not checked before training: <code>{}</code>")
 
 
-def of_study(data: Data, match: Contest, costs: list[tuple[str, Markup]]) -> list[Answer]:
+def of_study(data: Data, match: Contest, costs: list[tuple[str, Markup]]) -> list[AnswerLine]:
     """From an early-stopped arm and the arm with the longest rollouts."""
     study, at = match.study, f"/arms/{match.early}"
     better = estimate(study, f"{at}/gain", "points", unit=" points")
@@ -30,7 +30,9 @@ def of_study(data: Data, match: Contest, costs: list[tuple[str, Markup]]) -> lis
     ]
 
 
-def of_run(data: Data, run: Run, change: Paired | None, costs: list[tuple[str, Markup]], versus: str) -> list[Answer]:
+def of_run(
+    data: Data, run: Run, change: Paired | None, costs: list[tuple[str, Markup]], versus: str
+) -> list[AnswerLine]:
     """From one run; `costs` are against a run with `versus` tokens, if there is one."""
     name = shlex.quote(str(run.directory.path))
     evaluated = run.evaluation("after")

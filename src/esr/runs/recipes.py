@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from esr.config import Config
 
-Tool = Literal["trl", "verl", "ms-swift"]
+ToolName = Literal["trl", "verl", "ms-swift"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ToolConfig:
     """What a tool is given."""
 
     settings: dict[str, Any]
@@ -25,12 +25,12 @@ class Recipe:
     """What it does otherwise than `esr`, in sentences."""
 
 
-def translate(config: Config, tool: Tool) -> Recipe:
+def translate(config: Config, tool: ToolName) -> ToolConfig:
     """A run's configuration for another tool. The training prompts are in `prompts.jsonl` (verl: `prompts.parquet`) beside it."""
     return TOOLS[tool](config)
 
 
-def _trl(config: Config) -> Recipe:
+def _trl(config: Config) -> ToolConfig:
     student, rollout = config.student, config.rollout
     settings = {
         "model_name_or_path": student.model,
@@ -57,10 +57,10 @@ def _trl(config: Config) -> Recipe:
             "there for the same loss, and sample at 1 then."
         )
     differs.append("TRL averages over tokens, esr (sequence_mean) over each response and then over responses.")
-    return Recipe(settings, "trl distillation --config recipe.yaml", differs)
+    return ToolConfig(settings, "trl distillation --config recipe.yaml", differs)
 
 
-def _swift(config: Config) -> Recipe:
+def _swift(config: Config) -> ToolConfig:
     student, rollout = config.student, config.rollout
     settings = {
         "rlhf_type": "gkd",
@@ -89,10 +89,10 @@ def _swift(config: Config) -> Recipe:
             f"ms-swift takes the divergence at the sampling temperature ({rollout.temperature:g}), esr always at 1."
         )
     differs.append("ms-swift averages over tokens, esr (sequence_mean) over each response and then over responses.")
-    return Recipe({k: v for k, v in settings.items() if v is not None}, "swift rlhf recipe.yaml", differs)
+    return ToolConfig({k: v for k, v in settings.items() if v is not None}, "swift rlhf recipe.yaml", differs)
 
 
-def _verl(config: Config) -> Recipe:
+def _verl(config: Config) -> ToolConfig:
     student, optim, rollout = config.student, config.optim, config.rollout
     estimator = config.loss.divergence == "reverse_kl"
     loss: dict[str, Any] = {"loss_mode": "k1" if estimator else "forward_kl_topk", "use_policy_gradient": estimator}
@@ -137,7 +137,7 @@ def _verl(config: Config) -> Recipe:
     if student.train == "lora" and student.lora.dropout:
         differs.append(f"verl's adapters have no dropout; esr's had {student.lora.dropout:g}.")
     base = {"defaults": ["ppo_trainer", "_self_"], "hydra": {"searchpath": ["pkg://verl.trainer.config"]}}
-    return Recipe(base | settings, start, differs)
+    return ToolConfig(base | settings, start, differs)
 
 
 def listed(modules: str | list[str]) -> list[str]:
@@ -187,10 +187,10 @@ def _common(config: Config) -> list[str]:
     return found
 
 
-TOOLS: dict[Tool, Callable[[Config], Recipe]] = {"trl": _trl, "verl": _verl, "ms-swift": _swift}
+TOOLS: dict[ToolName, Callable[[Config], ToolConfig]] = {"trl": _trl, "verl": _verl, "ms-swift": _swift}
 
 
-def notes(recipe: Recipe, tool: Tool, name: str) -> str:
+def notes(recipe: ToolConfig, tool: ToolName, name: str) -> str:
     """The README beside a recipe, Markdown."""
     lines = [
         f"# {name} for {tool}",

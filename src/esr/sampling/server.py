@@ -25,10 +25,10 @@ from esr.sampling.sampler import Sampler
 
 AT_ONCE = 64
 """Responses asked for at the same time; a server puts them into batches."""
-Response = tuple[list[int], bool]
+Answered = tuple[list[int], bool]
 
 
-class Writer:
+class ServerWriter:
     """Writes with the model that servers have, or with an adapter that was pushed to them."""
 
     def __init__(self, servers: Servers, folder: Path, probe: Sequence[int]):
@@ -46,7 +46,7 @@ class Writer:
         self.noise = 0.0
         """How far a server's are from them at most."""
 
-    def __call__(self, rows: Sequence[Sequence[int]], sampler: Sampler, noise: Noise) -> Iterator[Response]:
+    def __call__(self, rows: Sequence[Sequence[int]], sampler: Sampler, noise: Noise) -> Iterator[Answered]:
         """Responses to `rows` of token ids, in the order of `noise`; several of its rows may belong to one prompt.
 
         Each is its token ids, and whether a terminator ended it. A server that has lost the adapter gets it again. Raises
@@ -74,7 +74,7 @@ class Writer:
                 self.verify(self.checked)
             yield from ahead(lambda one: self._write(sampler, *one), asked[done:], AT_ONCE)
 
-    def _write(self, sampler: Sampler, turn: int, row: Sequence[int], seed: int) -> Response:
+    def _write(self, sampler: Sampler, turn: int, row: Sequence[int], seed: int) -> Answered:
         """One response."""
         question = {
             "model": self.name,
@@ -94,7 +94,7 @@ class Writer:
         }
         return self.servers.ask("/v1/completions", question, lambda content: self._response(content, sampler), turn)
 
-    def _response(self, content: bytes, sampler: Sampler) -> Response:
+    def _response(self, content: bytes, sampler: Sampler) -> Answered:
         ids = self._choice(content).get("token_ids")
         if not isinstance(ids, list) or not all(type(i) is int and i >= 0 for i in ids):
             raise WrongAnswer("no token ids")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from esr import configfile
-from esr.config import Config, LocalPath, Section, Seed
+from esr.config import Config, ConfigSection, LocalPath, Seed
 from esr.configfile import flatten
 from esr.errors import UserError
 from esr.foreign import brief
@@ -21,7 +21,7 @@ LONGEST_NAME = 100
 """Bytes of an arm's name, which begins the names of its runs' directories."""
 
 
-class StudyConfig(Section):
+class StudyConfig(ConfigSection):
     """A study file."""
 
     question: str

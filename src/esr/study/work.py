@@ -24,7 +24,7 @@ POLL = 0.2
 
 
 @dataclass
-class Job:
+class Child:
     """A run in progress."""
 
     run: PlannedRun
@@ -43,7 +43,7 @@ def carry_out(plan: Plan, parallel: int, keep: Callable[[dict[str, str]], object
     done = len(plan.runs) - len(waiting)
     slots = shares(parallel)
     failed: dict[str, str] = {}
-    running: list[Job] = []
+    running: list[Child] = []
     with progress(f"Study {plan.name}", len(unique) + done, "run", done) as advance:
         try:
             while unique or running:
@@ -75,7 +75,7 @@ def shares(parallel: int) -> list[list[int]]:
     return [cores[i::parallel] or cores for i in range(parallel)]
 
 
-def start(run: PlannedRun, cores: list[int]) -> Job:
+def start(run: PlannedRun, cores: list[int]) -> Child:
     """Begin or resume a run in its own process, on its own cores; its messages go to its `train.log`."""
     run.directory.open_or_create(run.config)
     borrow_evaluations(run)
@@ -89,10 +89,10 @@ def start(run: PlannedRun, cores: list[int]) -> Job:
             preexec_fn=lambda: confine(cores),
             start_new_session=True,  # or Ctrl-C would reach it as well as the signal below: two signals end it unsaved
         )
-    return Job(run, process, cores, time.monotonic())
+    return Child(run, process, cores, time.monotonic())
 
 
-def now(job: Job) -> str:
+def now(job: Child) -> str:
     """What a run is doing: the last line of its log."""
     log = job.run.directory.log_file
     with open(log, "rb") as file:
@@ -109,7 +109,7 @@ def confine(cores: list[int]) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def settle(job: Job) -> str | None:
+def settle(job: Child) -> str | None:
     """After a run's process has ended: note that it is finished, or say in one sentence why not."""
     directory = job.run.directory
     if job.process.returncode == 0:

@@ -14,7 +14,7 @@ from esr.console import say
 from esr.errors import UserError
 from esr.records.problem import Problem
 from esr.tasks import calls, code, files, generated, hub
-from esr.tasks.rows import LeftOut, Table
+from esr.tasks.rows import LazyProblems, LeftOut
 
 Purpose = Literal["train", "eval"]
 
@@ -39,10 +39,10 @@ def load(task: TaskConfig, purpose: Purpose, need_answer: bool) -> Loaded:
     has no problem, or half of its rows or more cannot be used.
     """
     problems = _read(task, purpose, need_answer)
-    left_out = problems.left_out if isinstance(problems, Table) else LeftOut()
+    left_out = problems.left_out if isinstance(problems, LazyProblems) else LeftOut()
     if left_out:
         say(f"{describe(task)}: {left_out.total():,} rows cannot be used and are left out ({left_out.describe()}).")
-    for form, count in problems.forms.most_common() if isinstance(problems, Table) else ():
+    for form, count in problems.forms.most_common() if isinstance(problems, LazyProblems) else ():
         say(f"{describe(task)}: {count:,} rows are read as {form}.")
     asked = map(squeezed, conversations(problems))
     places: Sequence[int] = range(len(problems))
@@ -64,7 +64,7 @@ def load(task: TaskConfig, purpose: Purpose, need_answer: bool) -> Loaded:
 
 def conversations(problems: Sequence[Problem]) -> Iterator[str]:
     """All that each problem asks; those of a table are not built for it."""
-    if isinstance(problems, Table):
+    if isinstance(problems, LazyProblems):
         return (problems.conversation(i) for i in range(len(problems)))
     return (problem.conversation for problem in problems)
 

@@ -12,7 +12,7 @@ from typing import IO, Any
 from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.tasks.forms import needed
-from esr.tasks.rows import Row, Table, batched, to_problems
+from esr.tasks.rows import LazyProblems, Row, batched, to_problems
 
 Wanted = tuple[str, str | None]
 """The columns of the question and of the answer (None: it is not read)."""
@@ -49,7 +49,7 @@ def kind_of(path: Path) -> str:
     return (Path(path.stem) if path.suffix in PACKED else path).suffix
 
 
-def problems(task: TaskConfig, need_answer: bool) -> Table:
+def problems(task: TaskConfig, need_answer: bool) -> LazyProblems:
     """One problem for each usable row of all files that the source names, in the order of their names.
 
     Raises `UserError` for a file that is missing, of another format, unreadable or empty, or lacks a column.

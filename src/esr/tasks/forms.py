@@ -22,7 +22,7 @@ ROLES = {
 }  # fmt: skip
 """The role of a turn, by how data sets call it."""
 
-Row = Mapping[str, Any]
+Cells = Mapping[str, Any]
 Tool = dict[str, Any]
 
 
@@ -51,7 +51,7 @@ class Form:
 
     name: str
     columns: tuple[str, ...]
-    read: Callable[[Row], Asked]
+    read: Callable[[Cells], Asked]
     more: tuple[str, ...] = ("system", "tools")
     answers: bool = False
     """Whether its reference is an answer; what an assistant said is a reference only for a grader that the task names."""
@@ -65,7 +65,7 @@ def missing(column: str) -> str:
     return f"no column {column!r}"
 
 
-def cell(row: Row, column: str) -> Any:
+def cell(row: Cells, column: str) -> Any:
     """What stands in a column; `a.b` is b inside a. Raises `Unusable` if there is nothing."""
     value: Any = row
     for part in [column] if column in row else column.split("."):
@@ -123,7 +123,7 @@ def kind(value: Any) -> str:
 # Conversations
 
 
-def asked(row: Row, column: str) -> Asked:
+def asked(row: Cells, column: str) -> Asked:
     """What a column asks, as text or as a list of messages, with the row's own `system` text and `tools`."""
     value = cell(row, column)
     found = messages(value, column) if isinstance(value, list) else Asked(text(value, column))
@@ -219,14 +219,14 @@ def _without_none(value: Any) -> Any:
 # Known forms
 
 
-def _alpaca(row: Row) -> Asked:
+def _alpaca(row: Cells) -> Asked:
     question, more = text(cell(row, "instruction"), "instruction"), row.get("input")
     if isinstance(more, str) and more.strip():
         question = f"{question}\n\n{text(more, 'input')}"
     return Asked(question, asked(row, "instruction").context, reference=row.get("output"))
 
 
-def _prompt(row: Row) -> Asked:
+def _prompt(row: Cells) -> Asked:
     """TRL's `prompt`, as text or messages; what it calls `completion` is the reference."""
     found, completion = asked(row, "prompt"), row.get("completion")
     if isinstance(completion, list):
@@ -234,7 +234,7 @@ def _prompt(row: Row) -> Asked:
     return Asked(found.question, found.context, found.tools, completion or found.reference)
 
 
-def _numina(row: Row) -> Asked:
+def _numina(row: Cells) -> Asked:
     """The reference is the last box of the solution."""
     from esr.grading.find import boxes  # the graders import the lab's task
 
@@ -246,7 +246,7 @@ def _numina(row: Row) -> Asked:
 _TURN = re.compile(r"^\s*(USER|ASSISTANT|FUNCTION RESPONSE): ?", re.MULTILINE)
 
 
-def _glaive(row: Row) -> Asked:
+def _glaive(row: Cells) -> Asked:
     """glaive-function-calling-v2: a system text that ends in functions, one JSON object after the other, and a chat as text.
 
     Of a dialogue only what leads to the user's last turn before the first call, or to the last turn if there is no call.

@@ -8,7 +8,7 @@ from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.models import hub
 from esr.tasks.files import Wanted, from_dataset
-from esr.tasks.rows import Row, Table, batched, to_problems
+from esr.tasks.rows import LazyProblems, Row, batched, to_problems
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ NAMED = {
 """The named tasks. The only split of aime24 is called train; it is the whole test."""
 
 
-def problems(task: TaskConfig, purpose: Literal["train", "eval"], need_answer: bool) -> Table:
+def problems(task: TaskConfig, purpose: Literal["train", "eval"], need_answer: bool) -> LazyProblems:
     """The problems of a split; the task's `subset` and `split` go before the defaults of a named task.
 
     Raises `UserError`, within seconds, for a hub that cannot be reached where there is no cached copy, and for an

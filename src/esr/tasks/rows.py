@@ -56,7 +56,7 @@ class LeftOut(Counter[str]):
 
 
 @dataclass
-class Table(Sequence[Problem]):
+class LazyProblems(Sequence[Problem]):
     """Problems that are built when they are asked for: a million rows are two lists of text until then."""
 
     source: str
@@ -103,13 +103,16 @@ def problem_id(source: str, index: int, question: str) -> str:
     return f"{source}-{index:05d}-{hashlib.sha256(question.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
-def to_problems(rows: Iterable[Row], where: str, source: str, task: TaskConfig, need_answer: bool) -> Table:
+def to_problems(rows: Iterable[Row], where: str, source: str, task: TaskConfig, need_answer: bool) -> LazyProblems:
     """A problem for each usable row, from the columns that the task names or, without them, by the form that is recognised.
 
     Without a grader's name and any reference, the problems are `UNGRADED`. Raises `UserError` for no rows, for a column that
     no row has, and where half of the rows or more cannot be used.
     """
-    table, reader = Table(source, task.grader or "answers"), _Reader(task, need_answer and task.grader != UNGRADED)
+    table, reader = (
+        LazyProblems(source, task.grader or "answers"),
+        _Reader(task, need_answer and task.grader != UNGRADED),
+    )
     index, bare = -1, dict[int, str]()
     for index, (place, row) in enumerate(rows):
         try:
@@ -178,7 +181,7 @@ class _Reader:
         return forms.answer(asked.reference, "reference") if usable else None
 
 
-def _without(table: Table, bare: dict[int, str], task: TaskConfig) -> Table:
+def _without(table: LazyProblems, bare: dict[int, str], task: TaskConfig) -> LazyProblems:
     """The table, once it is known which problems have no reference (`bare`: their position, and where they stand).
 
     If none has one and the task names neither a column nor a grader that needs it, all stay; else those are left out.
@@ -188,7 +191,7 @@ def _without(table: Table, bare: dict[int, str], task: TaskConfig) -> Table:
     if len(bare) == len(table) and task.answer == forms.ANSWER and task.grader is None:
         table.grader, table.answers = UNGRADED, []
         return table
-    kept = Table(table.source, table.grader, left_out=table.left_out, forms=table.forms)
+    kept = LazyProblems(table.source, table.grader, left_out=table.left_out, forms=table.forms)
     for i in range(len(table)):
         if i in bare:
             kept.left_out.add(missing(task.answer), bare[i])

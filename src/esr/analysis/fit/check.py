@@ -10,7 +10,7 @@ from esr.analysis.subject import Subject
 from esr.config import Config, EvalConfig
 from esr.console import Advance
 from esr.models.lm import LM
-from esr.pair import Side
+from esr.pair import Who
 from esr.records.fit import FitSettings
 from esr.records.problem import Problem
 from esr.runs.parts import Known
@@ -53,7 +53,7 @@ class Check:
         """Of a pilot."""
         return min(self.settings.pilot, max(1, self.subject.config.optim.steps // SHARE))
 
-    def lm(self, side: Side) -> LM:
+    def lm(self, side: Who) -> LM:
         """The untrained student, or the teacher."""
         return self.models.before if side == "student" else self.models.teacher
 
@@ -61,7 +61,7 @@ class Check:
         """On the first `count` problems."""
         return Continuations(self.problems[:count], self.how, self.settings.seed, self.kept, advance)
 
-    def own(self, work: Continuations, side: Side) -> list[Head]:
+    def own(self, work: Continuations, side: Who) -> list[Head]:
         """A side's whole responses."""
         return work.heads(writing(side), self.lm(side), self.how.max_new_tokens, 1)
 
@@ -70,7 +70,7 @@ class Check:
         return self.work(min(PROBED, self.block), advance)
 
     def handed_over(
-        self, work: Continuations, side: Side, begun: Sequence[Head], lengths: Sequence[int]
+        self, work: Continuations, side: Who, begun: Sequence[Head], lengths: Sequence[int]
     ) -> list[list[Grades]]:
         """`side`, untrained, goes on after the first k tokens of `begun`, which is the other's, for each k of `lengths`."""
         carry = self.subject.pair.carry("student" if side == "teacher" else "teacher", side)
@@ -86,7 +86,7 @@ def writing(name: str) -> str:
     return f"{name} writes"
 
 
-def going_on(side: Side, k: int) -> str:
+def going_on(side: Who, k: int) -> str:
     """The stage in which a side, untrained, goes on after the other's first k tokens."""
     return f"{side} after {k} tokens of the other"
 

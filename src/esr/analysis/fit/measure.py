@@ -26,7 +26,7 @@ class Measured:
 
     student: Graded
     teacher: Graded
-    pilots: Mapping[int, pilots.Grades]
+    pilots: Mapping[int, pilots.PilotGrades]
     """By N."""
 
     @property

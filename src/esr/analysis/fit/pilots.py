@@ -23,7 +23,7 @@ FULL_STEPS = 1
 """Steps of full rollouts, for their cost alone."""
 
 
-class Grades(NamedTuple):
+class PilotGrades(NamedTuple):
     """What shows how far a pilot came, by problem."""
 
     begun: Graded
@@ -85,7 +85,7 @@ def stages(n: int) -> tuple[str, str, str]:
     return writing(f"pilot {n}"), f"teacher after pilot {n}", going_on("teacher", n)
 
 
-def measure(check: Check, lengths: Sequence[int], count: int) -> dict[int, Grades]:
+def measure(check: Check, lengths: Sequence[int], count: int) -> dict[int, PilotGrades]:
     """The pilots at some N on the first `count` problems. The teacher goes on after all beginnings, theirs and the untrained
     student's, at once."""
     models, problems, cap = check.models, check.problems, check.how.max_new_tokens
@@ -98,7 +98,7 @@ def measure(check: Check, lengths: Sequence[int], count: int) -> dict[int, Grade
         tails = work.tails_of(models.teacher, [*passed, *begun], carry=models.pair.carry("student", "teacher"))
         reach = check.handed_over(few, "student", teacher, lengths)
     return {
-        n: Grades(
+        n: PilotGrades(
             with_finished(untrained, tails[len(lengths) + i], problems),
             own_grades(own[n], problems),
             with_finished(own[n], tails[i], problems),

@@ -20,7 +20,7 @@ from esr.analysis.fit.check import PROBED, Check
 from esr.analysis.profile import bins, share_first
 from esr.analysis.responses import score
 from esr.console import progress
-from esr.pair import Side
+from esr.pair import Who
 from esr.ranks import here
 from esr.records.fit import Handover
 from esr.records.profile import PositionBin
@@ -48,7 +48,7 @@ def decay(check: Check) -> list[Handover]:
 
 
 def handovers(
-    check: Check, work: Continuations, side: Side, begun: Sequence[Head], alone: Sequence[Head]
+    check: Check, work: Continuations, side: Who, begun: Sequence[Head], alone: Sequence[Head]
 ) -> list[Handover]:
     """`side` goes on after the first tokens of `begun`, which is the other's, against its own responses `alone`."""
     begun, own = begun[: len(work.problems)], own_grades(alone, check.problems)

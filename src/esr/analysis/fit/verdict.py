@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from esr.records.base import Estimate
-from esr.records.fit import Answer, Better, Cost, End, Handover, Pilot, Verdict
+from esr.records.fit import Answer, Better, Cost, End, FitVerdict, Handover, Pilot
 
 SPARE = 0.1
 """Share of the best N's gain that a shorter one may lose."""
@@ -15,7 +15,7 @@ SIDES = 0
 """Student and teacher, where pilots go by their N."""
 
 
-def judge(gap: Estimate, reach: Sequence[Handover], pilots: Sequence[Pilot], full: Cost | None) -> Verdict:
+def judge(gap: Estimate, reach: Sequence[Handover], pilots: Sequence[Pilot], full: Cost | None) -> FitVerdict:
     """The verdict: first whether there is something to learn, then whether it will be learned, then what will be left."""
     if gap.high < WORTH:
         why = (
@@ -64,7 +64,7 @@ def _enough(pilots: Sequence[Pilot]) -> float:
     return best - SPARE * abs(best)
 
 
-def _with(pilot: Pilot, gap: Estimate, reach: Sequence[Handover], full: Cost | None) -> Verdict:
+def _with(pilot: Pilot, gap: Estimate, reach: Sequence[Handover], full: Cost | None) -> FitVerdict:
     """The verdict on the pilot at the N that would be recommended."""
     wanted, gain = PART * gap.value, pilot.end.gain
     said = (
@@ -116,10 +116,10 @@ def _verdict(
     better: Better | None = None,
     pilot: Pilot | None = None,
     full: Cost | None = None,
-) -> Verdict:
+) -> FitVerdict:
     """With the N of `pilot`, if one is recommended."""
     cost = pilot.cost if pilot else None
-    return Verdict(
+    return FitVerdict(
         answer=answer,
         n=pilot.n if pilot else None,
         end=pilot.end if pilot else None,

@@ -4,7 +4,7 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.records.base import as_text
-from esr.records.fit import Fit, Verdict
+from esr.records.fit import Fit, FitVerdict
 
 
 def display(record: Fit) -> None:
@@ -66,7 +66,7 @@ def pilots(record: Fit) -> None:
     show.out.print(table)
 
 
-def verdict(found: Verdict) -> None:
+def verdict(found: FitVerdict) -> None:
     """In plain words, each with its number."""
     n = f" Recommended: N = {found.n}, expected accuracy {found.end.accuracy.text()}." if found.end else ""
     show.out.print(f"ESR: {found.answer}.{n}", soft_wrap=True)

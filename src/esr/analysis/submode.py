@@ -64,7 +64,7 @@ class Commitment:
 
 
 @dataclass
-class Measured:
+class BatchMeasure:
     """A model on responses: its own, or those of the untrained student."""
 
     commitment: Commitment = field(default_factory=Commitment)
@@ -72,7 +72,7 @@ class Measured:
     responses: list[ResponseBatch] = field(default_factory=list)
     """On the CPU."""
 
-    def join(self, later: "Measured") -> None:
+    def join(self, later: "BatchMeasure") -> None:
         """Add later responses."""
         before = sum(len(problems) for problems, _ in self.responses)
         self.commitment.join(later.commitment, before)
@@ -129,7 +129,7 @@ def _trained(subject: Subject, others: Sequence[Other]) -> Iterator[tuple[str, L
         yield other.name, other.load()
 
 
-def again(first: Measured, lm: LM) -> Callable[[Sequence[Problem]], Rollout]:
+def again(first: BatchMeasure, lm: LM) -> Callable[[Sequence[Problem]], Rollout]:
     """The responses that are there already, for `lm` to look at."""
     written = {problems[0].id: rollout for problems, rollout in first.responses}
     return lambda batch: written[batch[0].id].to(lm.device)
@@ -143,19 +143,19 @@ def measured(
     events: EventSpace,
     measure: Divergence,
     advance: Advance,
-) -> Measured:
+) -> BatchMeasure:
     """What `lm` and the teacher say at every position of the response to each problem, and where the teacher has two modes."""
 
-    def both(batch: Sequence[Problem]) -> Measured:
+    def both(batch: Sequence[Problem]) -> BatchMeasure:
         rollout = write(batch)
-        found, read = Measured(responses=[(batch, rollout.to(torch.device("cpu")))]), events.read(rollout)
+        found, read = BatchMeasure(responses=[(batch, rollout.to(torch.device("cpu")))]), events.read(rollout)
         where = read.student_starts.nonzero()
         for part, (student, target) in chunks(lm, teacher, batch, read, events):
             found.commitment.add(student, target, where[part, 0], measure)
             found.bimodal.add(student, target, where[part, 0], where[part, 1])
         return found
 
-    whole = Measured()
+    whole = BatchMeasure()
     for found in shared(problems, both, advance):
         whole.join(found)
     return whole

@@ -73,12 +73,13 @@ vllm: setup ## Compare with a real vLLM server (in .venv-vllm, about 2 GB): scor
 	$(BIN)/python examples/smollm2/make_models.py
 	$(BIN)/python bench/servers.py .venv-vllm/bin/python --out results/bench/servers.json
 
-exports: setup ## Load exported models with transformers 4.57 (in .venv-exports), by way of GGUF, and with what `make vllm` installed
+exports: setup ## Load exported models with transformers 4.57, PEFT, lm-eval, lighteval (in .venv-exports), GGUF, and what `make vllm` installed
 	test -x .venv-exports/bin/python || $(PYTHON) -m venv .venv-exports
 	.venv-exports/bin/pip install --quiet --constraint constraints.txt torch
-	.venv-exports/bin/pip install --quiet 'transformers==4.57.*' 'peft<0.18'
+	.venv-exports/bin/pip install --quiet 'transformers==4.57.*' 'peft<0.18' lm-eval lighteval
 	$(BIN)/python tests/models/exports.py write .exports
 	.venv-exports/bin/python tests/models/exports.py read .exports
+	.venv-exports/bin/python tests/models/exports.py harness .exports
 	$(BIN)/python tests/models/exports.py gguf .exports
 	if test -x .venv-vllm/bin/python; then .venv-vllm/bin/python tests/models/exports.py vllm .exports; fi
 

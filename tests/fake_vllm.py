@@ -50,6 +50,10 @@ class FakeVLLM:
             return (200, b"Success") if self.adapters.pop(body["lora_name"], None) else (404, b"{}")
         if body["model"] != "base" and body["model"] not in self.adapters:
             return 404, b'{"error": {"message": "The model does not exist."}}'
+        rows = body["input"] if path == "/pooling" else body["prompt"]
+        rows = rows if isinstance(rows[0], list) else [rows]
+        if max(map(len, rows)) + body.get("max_tokens", 0) > self.longest:
+            return 400, b'{"error": {"message": "This model\'s maximum context length is exceeded."}}'
         return self._pooling(body, fault) if path == "/pooling" else self._completions(body, fault)
 
     def _load(self, name: str, path: str, fault: str) -> tuple[int, bytes]:

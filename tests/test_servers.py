@@ -260,6 +260,18 @@ def test_rows_longer_than_the_servers_take_are_refused(home, pair_dir, capsys):
         assert "--max-model-len" in refused(capsys, "rollout.engine=vllm", f"rollout.server={url}")
 
 
+@pytest.mark.parametrize("scores", ["hidden", "top_k"])
+def test_a_teacher_must_take_the_longest_prompt_with_a_response_before_the_first_step(home, pair_dir, capsys, scores):
+    place = ["optim.steps=1", "teacher.placement=server", f"teacher.server_scores={scores}"]
+    with serving(FakeVLLM(pair_dir / "teacher", longest=1)) as url:
+        said = refused(capsys, *place, f"teacher.server={url}")
+    room = int(said.rpartition("--max-model-len ")[2].rstrip("."))
+    with serving(FakeVLLM(pair_dir / "teacher", longest=room - 1)) as url:
+        assert f"--max-model-len {room}" in refused(capsys, *place, f"teacher.server={url}")
+    with serving(FakeVLLM(pair_dir / "teacher", longest=room)) as url:
+        assert esr(["train", "c.yaml", *place, f"teacher.server={url}"]) == 0
+
+
 def test_esr_eval_of_a_plain_model_a_checkpoint_and_an_export_against_servers(home, student, pair_dir, capsys):
     _, options = student
     url = options[1].partition("=")[2]

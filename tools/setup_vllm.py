@@ -35,7 +35,7 @@ def main(home: Path) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(json.loads(found)))
         file.flush()
-        subprocess.run([*pip, "-r", file.name], check=True)
+        subprocess.run([*pip, "--no-warn-conflicts", "-r", file.name], check=True)
     where = subprocess.run(
         [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         check=True,

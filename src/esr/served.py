@@ -18,7 +18,7 @@ from esr.method.tensors import Prompts, Rollout
 from esr.models.lm import LM, resolve_dtype
 from esr.models.load import load_model, load_tokenizer, on_meta
 from esr.models.remote import HiddenStates, TopK
-from esr.models.server import Refused, ServerLost, Servers, WrongAnswer, as_json, the_model
+from esr.models.server import Refused, ServerLost, Servers, WrongAnswer, as_json, require_length, the_model
 from esr.ranks import here
 from esr.sampling.server import APART, ServerWriter, distance, name_of
 from esr.scoring import head, hidden_states
@@ -42,8 +42,9 @@ def require_servers(config: Config) -> None:
             the_model(Servers(key, tuple(urls)))
 
 
-def check_teacher(lm: LM, texts: Sequence[Sequence[int]]) -> None:
-    """Raise `UserError` unless the servers of a teacher give the numbers of the model itself on a prompt among `texts`.
+def check_teacher(lm: LM, texts: Sequence[Sequence[int]], tokens: int) -> None:
+    """Raise `UserError` unless the servers of a teacher give the numbers of the model itself on a prompt among `texts`,
+    and take each of these with a response of so many `tokens`.
 
     Where the model fits in memory it is loaded for a moment and compared. Else what a server says of a token must not depend
     on the tokens after it, and with the head that is here it must predict the prompt.
@@ -51,10 +52,13 @@ def check_teacher(lm: LM, texts: Sequence[Sequence[int]]) -> None:
     if lm.scorer is None:
         return
     assert isinstance(lm.scorer, (HiddenStates, TopK))
-    row, ours = max(texts, key=len)[:LONGEST], local(lm.config)
+    row, ours = max(texts, key=len), local(lm.config)
+    longest = len(row) + tokens + isinstance(lm.scorer, TopK)  # whose servers write a token besides
+    row = row[:LONGEST]
     try:
         for one in lm.scorer.servers.each():
             same_tokenizer(one, lm.tokenizer)
+            require_length(one, the_model(one), longest)
             _check_scores(replace(lm, scorer=replace(lm.scorer, servers=one)), ours, row)
     except ServerLost as error:
         raise UserError(f"{error} The run has not begun.") from None

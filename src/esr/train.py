@@ -105,7 +105,7 @@ def load_pair(plan: Prepared, device: torch.device, teacher: LM | None) -> tuple
             probe.check(lm)
             padding_is_exact(lm)  # found out while weights are whole
     if here().first:
-        check_teacher(teacher, [p.teacher_ids for p in plan.prompts])
+        check_teacher(teacher, [p.teacher_ids for p in plan.prompts], config.rollout.max_new_tokens)
     return student, teacher
 
 

@@ -2,6 +2,7 @@
 
 python tests/models/exports.py write .exports
 .venv-exports/bin/python tests/models/exports.py read .exports      another version of transformers, and PEFT
+.venv-exports/bin/python tests/models/exports.py harness .exports   lm-eval and lighteval
 python tests/models/exports.py gguf .exports                        converted to GGUF and back, with the gguf package
 .venv-vllm/bin/python tests/models/exports.py vllm .exports         vLLM's own reading of the configuration
 """
@@ -86,6 +87,51 @@ def read(home: Path) -> None:
         assert GenerationConfig.from_pretrained(folder / "merged").eos_token_id == [2]
 
 
+CONTEXT, CONTINUATION = "what is", " 1 + 2?"
+
+
+def harness(home: Path) -> None:
+    """The log-likelihood that lm-eval and lighteval find with an export is the model's own."""
+    from lighteval.models.transformers.transformers_model import TransformersModel, TransformersModelConfig
+    from lighteval.tasks.requests import Doc
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    asked = Instance("loglikelihood", {}, (CONTEXT, CONTINUATION), 0)
+    for name in CASES:
+        base, merged, adapter = (str(home / name / kind) for kind in ("base", "merged", "adapter"))
+        options = {"device": "cpu", "dtype": "float32", "batch_size": 1}
+        plain = HFLM(pretrained=merged, **options)
+        adapted = HFLM(pretrained=base, peft=adapter, tokenizer=adapter, **options)
+        bare = {"max_length": 256, "override_chat_template": False}
+        other = TransformersModel(TransformersModelConfig(model_name=merged, **bare, **options))
+        known = len(plain.tokenizer)
+        for way, found, wanted in (
+            ("lm-eval, merged", plain.loglikelihood([asked])[0][0], log_likelihood(merged)),
+            # which cuts the rows off that its tokenizer does not know
+            ("lm-eval, adapter", adapted.loglikelihood([asked])[0][0], log_likelihood(merged, known)),
+            (
+                "lighteval, merged",
+                other.loglikelihood([Doc(CONTEXT, [CONTINUATION], 0, task_name="any")])[0].logprobs[0],
+                log_likelihood(merged),
+            ),
+        ):
+            print(f"{name}, {way}: log-likelihood {found:.4f}, the model's own {wanted:.4f}")
+            assert abs(found - wanted) < 1e-3, way
+
+
+def log_likelihood(folder: str, tokens: int | None = None) -> float:
+    """Of the continuation after the context, by a model of transformers; among the first `tokens` of its vocabulary."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.tensor([tokenizer(CONTEXT + CONTINUATION)["input_ids"]])
+    start = len(tokenizer(CONTEXT)["input_ids"])
+    with torch.no_grad():
+        logp = model(ids).logits[0, :, :tokens].log_softmax(-1)
+    return float(logp[:-1].gather(1, ids[0, 1:, None])[start - 1 :].sum())
+
+
 def gguf(home: Path) -> None:
     """Convert the plain Llama to GGUF, as llama.cpp does, load that with transformers, and compare.
 
@@ -158,4 +204,4 @@ def vllm(home: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"write": write, "read": read, "gguf": gguf, "vllm": vllm}[sys.argv[1]](Path(sys.argv[2]))
+    {"write": write, "read": read, "harness": harness, "gguf": gguf, "vllm": vllm}[sys.argv[1]](Path(sys.argv[2]))

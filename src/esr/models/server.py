@@ -1,5 +1,6 @@
 """Model servers over HTTP: asked with patience, never believed, and never waited for without end."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -138,7 +139,10 @@ def served(servers: Servers, waits: Sequence[float] | None = None) -> list[Serve
 
 
 def the_model(servers: Servers) -> Served:
-    """The one base model that all servers have. Raises `UserError` if they do not answer, or have not one model."""
+    """The one base model that all servers have, with the shortest limit of their rows.
+
+    Raises `UserError` if they do not answer, or have not one model.
+    """
     try:
         found = [model for one in servers.each() for model in served(one, waits=(1.0,)) if model.parent is None]
     except ServerLost as error:
@@ -146,7 +150,16 @@ def the_model(servers: Servers) -> Served:
     if len({model.name for model in found}) != 1:
         names = ", ".join(sorted({brief(model.name) for model in found})) or "none"
         raise UserError(f"{servers.key}: all addresses must serve one and the same model; they serve {names}.")
-    return found[0]
+    return min(found, key=lambda model: model.longest or math.inf)
+
+
+def require_length(servers: Servers, model: Served, tokens: int) -> None:
+    """Raise `UserError` if the servers do not take rows of so many tokens."""
+    if model.longest is not None and tokens > model.longest:
+        raise UserError(
+            f"{servers.key}: it takes rows of {model.longest} tokens, and prompt and response may have {tokens}; start it with "
+            f"--max-model-len {tokens}."
+        )
 
 
 def ahead(work: Callable[[T], R], items: Sequence[T], width: int) -> Iterator[R]:

@@ -18,7 +18,17 @@ from esr.console import say
 from esr.errors import UserError
 from esr.models.checkpoint import save_weights
 from esr.models.lm import LM
-from esr.models.server import Refused, ServerLost, Servers, WrongAnswer, ahead, as_json, served, the_model
+from esr.models.server import (
+    Refused,
+    ServerLost,
+    Servers,
+    WrongAnswer,
+    ahead,
+    as_json,
+    require_length,
+    served,
+    the_model,
+)
 from esr.runs.files import new_directory
 from esr.sampling.noise import Noise
 from esr.sampling.sampler import Sampler
@@ -52,12 +62,7 @@ class ServerWriter:
         Each is its token ids, and whether a terminator ended it. A server that has lost the adapter gets it again. Raises
         `UserError` for rows that are too long for the servers, and `ServerLost`.
         """
-        longest = max(map(len, rows)) + sampler.max_new_tokens
-        if self.base.longest is not None and longest > self.base.longest:
-            raise UserError(
-                f"{self.servers.key}: it takes rows of {self.base.longest} tokens, and prompt and response may have {longest}; "
-                f"start it with --max-model-len {longest}."
-            )
+        require_length(self.servers, self.base, max(map(len, rows)) + sampler.max_new_tokens)
         times = len(noise) // len(rows)
         asked = [(turn, rows[turn // times], seed_of(row)) for turn, row in enumerate(noise.rows)]
         done = 0

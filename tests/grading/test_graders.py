@@ -30,12 +30,13 @@ def own(tmp_path: Path) -> str:
     """A user's file with a grader for each thing that can happen."""
     (tmp_path / "helper.py").write_text("LIMIT = 3\n")
     (tmp_path / "mine.py").write_text(
-        "import os, socket, helper\n"
+        "import os, socket, time, helper\n"
         "def right(problem, response): return problem['answer'] in response\n"
         "def short(problem, response): return helper.LIMIT / len(response)\n"
         "def remarks(problem, response): return 0.5, 'half of ' + problem['question']\n"
         "def crash(problem, response): return 1 / 0\n"
         "def loop(problem, response):\n    while True: pass\n"
+        "def wait(problem, response):\n    time.sleep(float(response)); return True\n"
         "def wrong_type(problem, response): return 'good'\n"
         "def too_large(problem, response): return 1.5\n"
         "def not_a_number(problem, response): return float('nan')\n"
@@ -80,6 +81,16 @@ def test_a_users_endless_loop_is_ended(own: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(pool, "DEADLINE", 0.5)
     assert judged(f"{own}:loop", None, "x").last is None
     assert judged(f"{own}:right", "a", "a").last is True
+
+
+def test_a_deadline_is_processor_time_so_that_other_work_takes_none_of_it(
+    own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "DEADLINE", 0.5)
+    monkeypatch.setattr(pool, "PATIENCE", 100)
+    assert judged(f"{own}:wait", None, "1.5").last is True
+    monkeypatch.setattr(pool, "PATIENCE", 2)
+    assert judged(f"{own}:wait", None, "30").note == pool.LATE
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ GRADERS: dict[str, Callable[[Problem, str], Grade]] = {
 def grade(problems: Sequence[Problem], texts: Sequence[str]) -> list[Grade]:
     """One `Grade` for each response; `texts[i]` answers `problems[i]`.
 
-    A verifier that dies or takes longer than 5 s for a response leaves None for what it did not decide, never "wrong".
-    One that raises leaves None too, unless it is right about the reference itself: then the answer is malformed, and
-    wrong. Raises `UserError` for a problem without a reference answer, and when no worker can start.
+    A verifier that dies or takes longer than 5 s of processor time for a response leaves None for what it did not
+    decide, never "wrong". One that raises leaves None too, unless it is right about the reference itself: then the
+    answer is malformed, and wrong. Raises `UserError` for a problem without a reference answer, and when no worker can start.
     """
     if len(problems) != len(texts):
         raise ValueError(f"{len(problems)} problems, but {len(texts)} texts")

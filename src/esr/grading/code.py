@@ -16,7 +16,7 @@ from esr.records.evaluation import Grade
 from esr.records.problem import Problem
 
 SECONDS = 10.0
-"""Wall-clock time for one response, all its tests together."""
+"""Of its processor's time for one response, all its tests together."""
 
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:\n?```|\Z)", re.DOTALL)
 STOPS = ("\nclass ", "\ndef ", "\n# ", "\nif __name__", "\nprint(", "\n```", "\nassert ")

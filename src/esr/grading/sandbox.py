@@ -5,6 +5,7 @@ forbids new processes. Without it code is refused (`require`); `unsafe` runs the
 """
 
 import json
+import math
 import os
 import platform
 import select
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from esr.errors import UserError
+from esr.grading.pool import PATIENCE
 
 CHILD = Path(__file__).with_name("sandbox_child.py")
 SCRATCH = 16 << 20
@@ -57,10 +59,13 @@ def require(unsafe: bool) -> None:
 
 
 class Sandbox:
-    """One isolated process that runs `sandbox_child.py` in a role, spoken to in lines of JSON. Use it in a `with` block."""
+    """One isolated process that runs `sandbox_child.py` in a role, spoken to in lines of JSON. Use it in a `with` block.
+
+    It has `seconds` of its processor's time, and `PATIENCE` times as long by the clock.
+    """
 
     def __init__(self, role: str, seconds: float, unsafe: bool = False):
-        self.end = time.monotonic() + seconds
+        self.end = time.monotonic() + PATIENCE * seconds
         self._rest = b""
         libraries = [_libraries()] if role == "judge" else []
         child = [sys_python(), "-I", "-S", "-c", CHILD.read_text(encoding="utf-8"), role, *libraries]
@@ -171,7 +176,7 @@ def _limits(seconds: float) -> str:
     return json.dumps(
         {
             "RLIMIT_AS": MEMORY,
-            "RLIMIT_CPU": int(seconds) + 2,
+            "RLIMIT_CPU": math.ceil(seconds),
             "RLIMIT_FSIZE": SCRATCH,
             "RLIMIT_CORE": 0,
             "RLIMIT_NOFILE": 64,

@@ -27,7 +27,7 @@ CHECKERS: dict[str, Callable[[], Checker]] = {
     "python": python.checker,
 }
 MEMORY = 4 << 30  # bytes of address space
-ORPHAN = 15  # seconds after which a job ends its own process, should the parent no longer be there to do it
+ORPHAN = 60  # seconds after which a job ends its own process, should the parent no longer be there to do it
 NEW_USER, NEW_NETWORK = 0x10000000, 0x40000000  # flags of unshare(2)
 
 

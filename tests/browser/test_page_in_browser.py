@@ -520,7 +520,7 @@ def test_prints(opened):
     assert opened.trouble() == []
     opened.js("document.documentElement.setAttribute('data-theme', 'dark')")
     opened.call("Emulation.setEmulatedMedia", media="print")
-    hidden = ("nav", "#theme", "#rollouts-panel", "#reader .controls", ".toy-controls")
+    hidden = ("nav", "#theme", ".layers", "#rollouts-panel", "#reader .controls", ".toy-controls")
     assert all(opened.js(f"getComputedStyle(document.querySelector('{s}')).display") == "none" for s in hidden)
     assert opened.js("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     opened.js("document.documentElement.removeAttribute('data-theme')")

@@ -62,7 +62,7 @@ trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second 
 	.venv-trl/bin/pip install --quiet --constraint constraints.txt trl==1.16.0 --editable '.[dev]'
 	.venv-trl/bin/python -m pytest tests/test_trl.py
 	$(BIN)/python examples/smollm2/make_models.py
-	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python
+	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python --out results/bench/step.json
 
 recipes: setup ## Hold exported recipes against the configuration of verl and ms-swift (20 MB into .venv-recipes)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-recipes verl==0.9.1 ms-swift==4.6.0

@@ -1,6 +1,7 @@
 """How many responses are the same, token for token, when other responses are written beside them: in float32 and in bfloat16.
 
     python bench/determinism.py [--model models/smollm2/teacher] [--prompts 32] [--tokens 100] [--dtypes float32 bfloat16]
+        [--out FILE]
 
 The reference writes all of them at once. The others write 8 at a time, whose rows are filled again as they end, and one at a
 time: what a smaller `eval.batch_size`, memory that runs out, or a resumption in the middle of an evaluation does. The share has a
@@ -11,6 +12,7 @@ killed and goes on with the same batches is another matter: `bench/resume.py [--
 import argparse
 import json
 import statistics
+from pathlib import Path
 
 import torch
 
@@ -60,6 +62,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     record: dict[str, object] = {"device": str(device), "tokens": args.tokens}
@@ -71,6 +74,8 @@ def main() -> None:
             print(f"{dtype:9} {width:2} at a time: {found['same']:.0%} of {found['n']} the same "
                   f"[{found['low']:.0%}, {found['high']:.0%}], first {found['first']}", flush=True)  # fmt: skip
     print(json.dumps(record))
+    if args.out:
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -34,8 +35,8 @@ from esr.sampling import loop
 CONFIG = "examples/lab.yaml"
 RATES = {"memory while sampling": 0.02, "memory in training": 0.01, "NaN once": 0.02, "NaN for good": 0.005}
 """Share of the steps that each fault befalls."""
-ALIVE = (10, 60)
-"""Seconds after which a process is killed, drawn between these."""
+ALIVE = (0, 250)
+"""Steps after which a process is killed, drawn between these; with the moment within a second, so that no place in a step is spared."""
 SHRINKS = 2
 """How often memory runs out in training in one process: each halves its micro-batches for good."""
 
@@ -55,19 +56,16 @@ class Faults:
 
     def __init__(self, seed: int, book: Path):
         self.seed, self.book, self.index, self.shrunk = seed, book, 0, 0
-        self.step, self.score, self.hidden, self.halves = (
-            distill.step,
-            distill.score,
-            distill.hidden_states,
-            loop.in_halves,
-        )
+        self.step, self.score, self.hidden = distill.step, distill.score, distill.hidden_states
+        self.block = loop.Writing.block
         self.fault: str | None = None
 
     def install(self) -> None:
         import esr.train
 
         esr.train.step = self.stepped  # type: ignore[attr-defined]
-        distill.score, distill.hidden_states, loop.in_halves = self.scored, self.run, self.sampled  # type: ignore[assignment]
+        distill.score, distill.hidden_states = self.scored, self.run  # type: ignore[assignment]
+        loop.Writing.block = lambda writing, slots: self.written(writing, slots)  # type: ignore[method-assign]
 
     def done(self, number: int) -> None:
         with self.book.open("a") as book:
@@ -85,13 +83,11 @@ class Faults:
         self.fault = None
         return True
 
-    def sampled(self, work: Any, rows: Any, what: str) -> Any:
-        def tight(part: Any) -> Any:
-            if len(part) == len(rows) and self.once("memory while sampling"):
-                raise torch.OutOfMemoryError("forced")
-            return work(part)
-
-        return self.halves(tight, rows, what)
+    def written(self, writing: Any, slots: Any) -> Any:
+        """Memory runs out after the first token of the responses that are written together."""
+        if self.once("memory while sampling"):
+            raise torch.OutOfMemoryError("forced")
+        return self.block(writing, slots)
 
     def run(self, *args: Any) -> Any:
         if torch.is_grad_enabled() and self.shrunk < SHRINKS and self.once("memory in training"):
@@ -111,8 +107,9 @@ class Faults:
 
 def command(folder: Path, steps: int) -> list[str]:
     overrides = [
-        f"run.dir={folder}", f"optim.steps={steps}", "rollout.max_new_tokens=8", "rollout.prompts_per_step=4", "eval=null",
-        "run.checkpoint_every=10", "run.threads=1", "optim.micro_batch_tokens=4096", "optim.on_nonfinite=skip",
+        f"run.dir={folder}", f"optim.steps={steps}", "rollout.max_new_tokens=2", "rollout.prompts_per_step=4", "data.size=500",
+        "student.lora.target_modules=[q_proj, v_proj]", "eval=null", "run.checkpoint_every=10", "run.threads=1",
+        "optim.micro_batch_tokens=4096", "optim.on_nonfinite=skip",
     ]  # fmt: skip
     return ["train", CONFIG, *overrides]
 
@@ -136,13 +133,17 @@ def start(arguments: list[str], faults: Faults | None) -> int:
 
 
 def finish(folder: Path, steps: int, chance: random.Random | None, faults: Faults | None = None) -> int:
-    """The run to its end, killed after random times if there is a `chance`; returns how often it was killed."""
+    """The run to its end, killed at random if there is a `chance`; returns how often it was killed."""
     kills = 0
     while True:
+        begun = taken(folder)
         child = start(command(folder, steps), faults)
-        limit = time.monotonic() + (chance.uniform(*ALIVE) if chance else 1e9)
-        while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < limit:
-            time.sleep(0.05)
+        enough = begun + chance.randint(*ALIVE) if chance else steps + 1
+        while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and taken(folder) < enough:
+            time.sleep(0.25)
+        if chance and not done[0]:
+            time.sleep(chance.random())
+            done = os.waitpid(child, os.WNOHANG)
         if done[0]:
             code = os.waitstatus_to_exitcode(done[1])
             if code:
@@ -151,7 +152,13 @@ def finish(folder: Path, steps: int, chance: random.Random | None, faults: Fault
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
         kills += 1
-        print(f"{folder.name}: killed after {len(RunDir(folder).metrics())} steps", flush=True)
+        print(f"{folder.name}: killed after {taken(folder)} steps", flush=True)
+
+
+def taken(folder: Path) -> int:
+    """Steps that are on the record."""
+    file = RunDir(folder).metrics_file
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -183,7 +190,8 @@ def main() -> None:
     ]
     expected, same, found = rows(whole), rows(killed), rows(struck)
     final, again = weights(whole, args.steps), weights(killed, args.steps)
-    faults = Counter(json.loads(line)["fault"] for line in book.read_text().splitlines())
+    done = {(row["step"], row["fault"]) for row in map(json.loads, book.read_text().splitlines())}
+    faults = Counter(fault for _, fault in done)
     to_skip = [i for i in range(args.steps) if befalls(args.seed, i) == "NaN for good"]
     record = {
         "steps": args.steps,
@@ -196,7 +204,7 @@ def main() -> None:
         "struck_skipped": [row["step"] - 1 for row in found if row.get("optim/skipped")] == to_skip,
         "skipped": len(to_skip),
         "loss_of_last_tenth": {
-            name: sum(row["loss"] for row in part if row["loss"] == row["loss"]) / len(part)
+            name: statistics.fmean(row["loss"] for row in part if row["loss"] is not None)
             for name, part in (("whole", expected[-args.steps // 10 :]), ("struck", found[-args.steps // 10 :]))
         },
     }

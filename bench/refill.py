@@ -1,17 +1,18 @@
 """What it saves that a row is filled again when its response ends: an evaluation's responses, in batches and filled again.
 
-    python bench/refill.py [CONFIG] [--size 200] [--batch 50] [--who student teacher]
+    python bench/refill.py [CONFIG] [--size 200] [--batch 50] [--who student teacher] [--out FILE]
 
 The same problems, samples and random numbers both ways, in one process, one after the other and then in the other order; the
-responses are compared. Printed: seconds (the mean of both orders), tokens a second, and how many responses differ. The last
-line is the same as JSON.
+responses are compared. Printed: seconds of the processor, in one thread (the mean of both orders), and how many responses differ. The
+last line is the same as JSON.
 """
 
 import argparse
 import json
-import time
+from pathlib import Path
 
 import torch
+from clock import now
 
 from esr import tasks
 from esr.configfile import load
@@ -28,10 +29,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=200)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--who", nargs="+", default=["student", "teacher"])
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    torch.set_num_threads(1)
     config = load(args.config, [f"eval.size={args.size}"])
     assert config.eval is not None
-    how, pair, record = config.eval, open_pair(config), {"config": args.config, "batch": args.batch}
+    how, pair, record = config.eval, open_pair(config), {"config": args.config, "size": args.size, "batch": args.batch}
     for who in args.who:
         lm = load_model(getattr(config, who), torch.device("cpu"), pair.stops[who == "teacher"])
         problems = tasks.load(how, "eval", need_answer=False).problems
@@ -55,9 +58,9 @@ def main() -> None:
 
         seconds, written = {batches: 0.0, filled: 0.0}, {}
         for work in (batches, filled, filled, batches):
-            start = time.perf_counter()
+            start = now()
             written[work] = work()
-            seconds[work] += (time.perf_counter() - start) / 2
+            seconds[work] += (now() - start) / 2
         tokens = sum(map(len, written[filled]))
         different = sum(a != b for a, b in zip(written[batches], written[filled], strict=True))
         record[who] = {
@@ -70,6 +73,8 @@ def main() -> None:
         )
         print(f"{different} of {len(written[filled])} responses differ", flush=True)
     print(json.dumps(record))
+    if args.out:
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
 """Tokens a second on this machine, side by side: our sampler, transformers' generate and vLLM; beside the memory's bandwidth.
 
     python bench/sampler.py [--model models/smollm2/teacher] [--tokens 100] [--batches 8 32] [--times 3] [--vllm-python PATH]
+        [--out FILE]
 
-Every arm runs in a process of its own, one after the other, with the same prompts, sampling (temperature 0.7, top-p 0.95) and
-threads, in float32; no response may end early. The first run of each is left out, and the prompts' own forward pass is included.
-The floor is the time to read the weights once a token, at the bandwidth that reading a large tensor has here. Also counted: what
-a token of the path for CUDA devices launches, and how often the host waits for the device; the counts are the same on any device.
-The last line is the same as JSON.
+Every arm runs in a process of its own, one after the other, with the same prompts and sampling (temperature 0.7, top-p 0.95), in
+float32 and one thread; no response may end early. The first run of each is left out, and the prompts' own forward pass is
+included. Seconds are those of the processor, so that other work on the machine does not count. The floor is the time to read the
+weights once a token, at the bandwidth that reading a large tensor has here. Also counted: what a token of the path for CUDA devices
+launches, and how often the host waits for the device; the counts are the same on any device. The last line is the same as JSON.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,20 +32,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vllm-python", default=".venv-vllm/bin/python")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def middle(work: Callable[[], object], times: int) -> float:
     """Median seconds of `times` runs after one that is left out."""
+    from clock import now
+
     work()
     seconds = []
     for _ in range(times):
-        start = time.perf_counter()
+        start = now()
         work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     return statistics.median(seconds)
 
 
@@ -54,7 +57,7 @@ def load(args: argparse.Namespace) -> Any:
     from esr.config import ModelConfig
     from esr.models.load import load_model
 
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     return load_model(ModelConfig(model=args.model, dtype="float32"), torch.device("cpu"), ())
 
 
@@ -91,8 +94,6 @@ def vllm(args: argparse.Namespace, batch: int) -> float | None:
     """In its own environment; None if there is none."""
     if not Path(args.vllm_python).exists():
         return None
-    import os
-
     command = [
         args.vllm_python,
         str(HERE / "vllm_tokens.py"),
@@ -101,18 +102,20 @@ def vllm(args: argparse.Namespace, batch: int) -> float | None:
         str(args.tokens),
         str(args.times),
     ]
-    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[: args.threads])
-    options = {"VLLM_CPU_OMP_THREADS_BIND": cores, "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
+    options = {
+        "VLLM_CPU_OMP_THREADS_BIND": str(max(os.sched_getaffinity(0))), "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR",
+    }  # fmt: skip
     rows = json.dumps(questions(load(args), batch))
     done = subprocess.run(command, input=rows, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | options)
     return float(done.stdout.strip().splitlines()[-1])
 
 
 def bandwidth(args: argparse.Namespace) -> float:
-    """Bytes a second at which these threads read a tensor that fits no cache."""
+    """Bytes a second at which a thread reads a tensor that fits no cache."""
     import torch
 
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     big = torch.ones(2**28)
     return big.numel() * 4 / middle(big.sum, 5)
 
@@ -177,7 +180,6 @@ def main() -> None:
     record: dict[str, Any] = {
         "model": args.model,
         "tokens": args.tokens,
-        "threads": args.threads,
         "times": args.times,
         "floor": least,
     }
@@ -199,6 +201,8 @@ def main() -> None:
         f"for CUDA: {c['launches']:.0f} launches a token ({c['layers']} layers), {c['waits']} waits in {c['tokens']} tokens"
     )
     print(json.dumps(record))
+    if args.out:
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """What one optimiser step costs: ESR, full on-policy distillation and, if it is installed, TRL's DistillationTrainer.
 
-    python bench/step.py [CONFIG] [--steps 3] [--batch 8] [--n 50] [--full 300] [--trl-python PATH]
+    python bench/step.py [CONFIG] [--types float32 bfloat16] [--steps 3 1] [--batch 8 2] [--n 50] [--trl-python PATH]
+        [--out FILE]
 
-Every arm runs in a process of its own, one after the other, on the same pair, prompts, LoRA and batch; the first step is
-left out. TRL runs without gradient checkpointing (as ours does) and with it (its default). Printed: seconds in each
-phase, tokens a second, the peak memory of the whole process, and the ratios to ESR.
-The last line is the same as JSON. Run it on an otherwise idle machine. `--no-stop` ignores terminators, so that every
-response of an arm has its full length and all arms do the same work.
+Every arm runs in a process of its own, one after the other, on the same pair, prompts, LoRA and batch; of several steps the first is
+left out. ESR and TRL (`trl`) take the whole batch at once, without gradient checkpointing and with it (TRL's default). In
+float32 also: ESR and full rollouts in the micro-batches of the config. On a CPU an arm has one thread, and seconds are those of the
+processor, so that other work on the machine does not count. Printed: seconds in each phase, the peak memory of the whole
+process, and for TRL the ratios to ESR at like settings. `--no-stop` ignores terminators, so that every response of an arm
+has its full length and all arms do the same work.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -20,124 +23,129 @@ from typing import Any
 
 HERE = Path(__file__).parent
 PHASES = ("sync", "generate", "score", "train")
+ALIKE = ("esr", "esr-checkpointing", "trl", "trl-checkpointing")
+CONFIGURED = ("esr-configured", "full-configured")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", nargs="?", default="examples/smollm2/esr.yaml")
-    parser.add_argument("--steps", type=int, default=3, help="steps that are timed")
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--types", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--steps", nargs="+", type=int, default=[3, 1], help="steps of each arm, for each type")
+    parser.add_argument("--batch", nargs="+", type=int, default=[8, 2], help="responses of a step, for each type")
     parser.add_argument("--n", type=int, default=50, help="early-stop length of ESR and TRL")
     parser.add_argument("--full", type=int, default=300, help="length cap of full rollouts")
     parser.add_argument("--no-stop", action="store_true", help="ignore terminators")
     parser.add_argument("--trl-python", default=sys.executable, help="a Python that can import trl")
-    parser.add_argument("--arms", default="esr,full,trl,trl-checkpointing")
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def measure(args: argparse.Namespace, n: int) -> dict[str, Any]:
+def measure(args: argparse.Namespace, arm: str, dtype: str, steps: int, batch: int) -> dict[str, Any]:
     """Time one arm of ours in this process."""
-    from esr import train
+    from clock import Seconds
+
+    from esr import distill, train
     from esr.configfile import load
-    from esr.distill import step
     from esr.meters import resident_peak
     from esr.models.lm import resolve_device
     from esr.prepare import prepare
 
+    distill.Phases = Seconds  # type: ignore[misc]
     overrides = [
-        f"rollout.max_new_tokens={n}", f"rollout.prompts_per_step={args.batch}", f"optim.steps={args.steps + 1}",
-        "student.dtype=float32", "teacher.dtype=float32", "eval=null",
-    ]  # fmt: skip
+        f"rollout.max_new_tokens={args.full if arm.startswith('full') else args.n}", f"optim.steps={steps}", "eval=null",
+        f"rollout.prompts_per_step={batch}", f"student.dtype={dtype}", f"teacher.dtype={dtype}",
+        f"optim.gradient_checkpointing={str('checkpointing' in arm).lower()}",
+    ] + ["optim.micro_batch_tokens=1000000"] * (arm in ALIKE)  # fmt: skip
     plan = prepare(load(args.config, overrides))
     distiller = train.build(plan, resolve_device(plan.config.run.device))
     if args.no_stop:
         distiller.sampler = distiller.sampler.__class__(**{**distiller.sampler.__dict__, "terminators": ()})
-    rows = [step(distiller, train.batch_of(plan, i), i, 5e-5).metrics for i in range(args.steps + 1)][1:]
-    middle = {key: statistics.median(row[key] for row in rows) for key in rows[0] if key in rows[-1]}
+    loading = resident_peak() / 2**30 if distiller.student.device.type == "cpu" else 0.0
+    rows = [distill.step(distiller, train.batch_of(plan, i), i, 5e-5).metrics for i in range(steps)]
+    timed = rows[1:] or rows
     return {
-        "seconds": middle["time/step"],
-        **{phase: middle[f"time/{phase}"] for phase in PHASES},
-        "tokens": middle["tokens/generated"],
-        "peak_gib": resident_peak() / 2**30 if distiller.student.device.type == "cpu" else middle["memory/peak_gib"],
+        "seconds": statistics.median(row["time/step"] for row in timed),
+        **{phase: statistics.median(row[f"time/{phase}"] for row in timed) for phase in PHASES},
+        "tokens": statistics.median(row["tokens/generated"] for row in timed),
+        "peak_gib": max(loading, *(row["memory/peak_gib"] for row in rows)),
     }
 
 
-def prompts_file(args: argparse.Namespace, folder: str) -> Path:
+def prompts_file(args: argparse.Namespace, steps: int, batch: int, folder: str) -> Path:
     """The prompts of our arms, as chats, for TRL."""
     from esr import train
     from esr.configfile import load
     from esr.prepare import prepare
 
-    plan = prepare(
-        load(args.config, [f"rollout.prompts_per_step={args.batch}", f"optim.steps={args.steps + 1}", "eval=null"])
-    )
+    plan = prepare(load(args.config, [f"rollout.prompts_per_step={batch}", f"optim.steps={steps}", "eval=null"]))
     system = plan.config.student.system_prompt
     head = [{"role": "system", "content": system}] if system else []
     rows = [
         {"prompt": [*head, {"role": "user", "content": pair.problem.question}]}
-        for i in range(args.steps + 1) for pair in train.batch_of(plan, i)
+        for i in range(steps) for pair in train.batch_of(plan, i)
     ]  # fmt: skip
     file = Path(folder) / "prompts.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 
 
-def run_trl(args: argparse.Namespace, checkpointing: bool) -> dict[str, Any] | None:
-    """TRL at the same N, batch, LoRA and prompts; None if it is not installed."""
+def run_trl(args: argparse.Namespace, arm: str, dtype: str, steps: int, batch: int) -> dict[str, Any]:
+    """TRL at the same N, batch, LoRA and prompts."""
     from esr.configfile import load
 
-    if subprocess.run([args.trl_python, "-c", "import trl"], capture_output=True).returncode:
-        return None
     config = load(args.config)
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            args.trl_python, str(HERE / "trl_step.py"),
+            args.trl_python, str(HERE / "trl_step.py"), "--dtype", dtype,
             "--student", config.student.model, "--teacher", config.teacher.model,
-            "--steps", str(args.steps + 1), "--batch", str(args.batch), "--new-tokens", str(args.n),
+            "--steps", str(steps), "--batch", str(batch), "--new-tokens", str(args.n),
             "--temperature", str(config.rollout.temperature), "--top-p", str(config.rollout.top_p),
-            "--prompts", str(prompts_file(args, folder)),
-        ] + ["--no-stop"] * args.no_stop + ["--gradient-checkpointing"] * checkpointing  # fmt: skip
+            "--prompts", str(prompts_file(args, steps, batch, folder)),
+        ] + ["--no-stop"] * args.no_stop + ["--gradient-checkpointing"] * ("checkpointing" in arm)  # fmt: skip
         return last_json(command)
 
 
 def last_json(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=one_thread)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> None:
     args = arguments()
     if args.arm:
-        print(json.dumps(measure(args, args.n if args.arm == "esr" else args.full)))
+        arm, dtype, steps, batch = args.arm.split(":")
+        print(json.dumps(measure(args, arm, dtype, int(steps), int(batch))))
         return
-    results: dict[str, dict[str, Any]] = {}
-    for arm in args.arms.split(","):
-        print(f"measuring {arm} ...", file=sys.stderr, flush=True)
-        found = (
-            run_trl(args, "checkpointing" in arm)
-            if arm.startswith("trl")
-            else last_json([sys.executable, __file__, *sys.argv[1:], "--arm", arm])
-        )
-        if found:
-            results[arm] = found
-        else:
-            print("trl is not installed for --trl-python; left out", file=sys.stderr)
-    base = results.get("esr", next(iter(results.values())))
-    print_table(results, base)
-    settings = {key: getattr(args, key) for key in ("config", "batch", "n", "full", "steps", "no_stop")}
-    print(json.dumps({**settings, "arms": results}))
+    has_trl = subprocess.run([args.trl_python, "-c", "import trl"], capture_output=True).returncode == 0
+    if not has_trl:
+        print("trl is not installed for --trl-python; left out", file=sys.stderr)
+    record: dict[str, Any] = {key: getattr(args, key) for key in ("config", "n", "full", "no_stop")}
+    record["types"] = {}
+    for dtype, steps, batch in zip(args.types, args.steps, args.batch, strict=True):
+        arms: dict[str, dict[str, Any]] = {}
+        record["types"][dtype] = {"steps": steps, "batch": batch, "arms": arms}
+        for arm in ALIKE + CONFIGURED * (dtype == "float32"):
+            if arm.startswith("trl") and not has_trl:
+                continue
+            print(f"measuring {arm} in {dtype} ...", file=sys.stderr, flush=True)
+            ours = [sys.executable, __file__, *sys.argv[1:], "--arm", f"{arm}:{dtype}:{steps}:{batch}"]
+            arms[arm] = run_trl(args, arm, dtype, steps, batch) if arm.startswith("trl") else last_json(ours)
+            print_arm(dtype, arm, arms)
+            if args.out:
+                args.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record))
 
 
-def print_table(results: dict[str, dict[str, Any]], base: dict[str, Any]) -> None:
-    """Seconds, speed, memory, and ratios to `base`."""
-    heads = ("s/step", *PHASES, "tokens/s", "peak GiB", "time", "memory")
-    print(f"{'arm':18}" + "".join(f"{head:>10}" for head in heads))
-    for arm, r in results.items():
-        cells = [f"{r['seconds']:.2f}", *(f"{r[p]:.2f}" if p in r else "-" for p in PHASES)]
-        cells += [f"{r['tokens'] / r['seconds']:.1f}" if "tokens" in r else "-", f"{r['peak_gib']:.2f}"]
-        cells += [f"{r['seconds'] / base['seconds']:.2f}x", f"{r['peak_gib'] / base['peak_gib']:.2f}x"]
-        print(f"{arm:18}" + "".join(f"{cell:>10}" for cell in cells))
+def print_arm(dtype: str, arm: str, arms: dict[str, dict[str, Any]]) -> None:
+    """Seconds and memory; for TRL, the ratios to ESR at like settings."""
+    found, base = arms[arm], arms[arm.replace("trl", "esr")]
+    phases = ", ".join(f"{phase} {found[phase]:.2f}" for phase in PHASES if phase in found)
+    ratio = [found[key] / base[key] for key in ("seconds", "peak_gib")]
+    print(f"{dtype:9}{arm:19}{found['seconds']:8.2f} s ({phases}), {found['peak_gib']:.2f} GiB; "
+          f"{ratio[0]:.2f} times the seconds, {ratio[1]:.2f} times the memory", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

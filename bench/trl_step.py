@@ -5,10 +5,10 @@ import json
 import resource
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from clock import now
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoTokenizer, TrainerCallback
@@ -18,7 +18,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--student", required=True)
 parser.add_argument("--teacher", required=True)
 parser.add_argument("--prompts", required=True, help="JSONL with chats in `prompt`")
-parser.add_argument("--steps", type=int, default=5, help="the first is not timed")
+parser.add_argument("--steps", type=int, default=5, help="of several, the first is not timed")
 parser.add_argument("--batch", type=int, default=8)
 parser.add_argument("--new-tokens", type=int, default=50)
 parser.add_argument("--temperature", type=float, default=0.7)
@@ -35,10 +35,10 @@ class Clock(TrainerCallback):
         self.seconds = []
 
     def on_step_begin(self, *args, **kwargs):
-        self.start = time.perf_counter()
+        self.start = now()
 
     def on_step_end(self, *args, **kwargs):
-        self.seconds.append(time.perf_counter() - self.start)
+        self.seconds.append(now() - self.start)
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if torch.cuda.is_available():
         peak = torch.cuda.max_memory_allocated()
-    print(json.dumps({"seconds": statistics.median(clock.seconds[1:]), "peak_gib": peak / 2**30}))
+    print(json.dumps({"seconds": statistics.median(clock.seconds[1:] or clock.seconds), "peak_gib": peak / 2**30}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Seconds that vLLM takes for a batch of prompts; bench/sampler.py calls it with a Python that has vLLM. Prompts come on stdin.
+"""Seconds of the processor that vLLM takes for a batch of prompts, in one thread; bench/sampler.py calls it with a Python that has vLLM.
+
+Prompts come on stdin:
 
 python bench/vllm_tokens.py MODEL BATCH TOKENS TIMES < token-ids.json
 """
@@ -20,9 +22,9 @@ def main() -> None:
     settings = SamplingParams(temperature=0.7, top_p=0.95, max_tokens=tokens, ignore_eos=True)
     seconds = []
     for _ in range(times + 1):
-        start = time.perf_counter()
+        start = time.process_time()
         llm.generate(rows, settings, use_tqdm=False)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     print(statistics.median(seconds[1:]))
 
 

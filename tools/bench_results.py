@@ -89,11 +89,12 @@ def sampler() -> list[str]:
         "## Tokens a second",
         "",
         "```bash",
-        "python bench/sampler.py",
+        "python bench/sampler.py --out results/bench/sampler.json",
         "```",
         "",
-        f"SmolLM2-135M, {record['tokens']} tokens, temperature 0.7, top-p 0.95, float32, {record['threads']} CPU cores without AVX512; one "
-        f"process for each arm, one after the other; median of {record['times']} runs after one that is left out. The floor is the time to "
+        f"SmolLM2-135M, {record['tokens']} tokens, temperature 0.7, top-p 0.95, float32, on a CPU without AVX512; one process "
+        f"of one thread for each arm, one after the other; seconds of the processor, median of {record['times']} runs after one that is left out. "
+        "The floor is the time to "
         f"read the weights ({floor['bytes'] / 1e9:.2f} GB) at the {floor['bytes_per_second'] / 1e9:.1f} GB/s measured then: {1e3 * per_token:.1f} ms.",
         "",
         *table(["responses at once", "", "tokens/s", "ms a token", "times the floor"], rows),
@@ -120,7 +121,7 @@ def determinism() -> list[str]:
         "## Responses that stay the same beside others",
         "",
         "```bash",
-        "python bench/determinism.py",
+        "python bench/determinism.py --out results/bench/determinism.json",
         "```",
         "",
         f"SmolLM2-135M, at most {record['tokens']} tokens, on a CPU, against all of them written at once: percent of the responses that are "
@@ -189,12 +190,77 @@ def servers() -> list[str]:
     ]
 
 
+def refill() -> list[str]:
+    """What it saves that rows are filled again."""
+    record = read("bench/refill.json")
+    rows = [
+        [
+            who,
+            f"{r['tokens']:,} / {r['responses']}",
+            *(f"{r[way]:.1f}" for way in ("batches", "filled")),
+            f"{r['batches'] / r['filled']:.2f}",
+            str(r["different"]),
+        ]
+        for who, r in record.items()
+        if isinstance(r, dict)
+    ]
+    return [
+        "## Rows that are filled again",
+        "",
+        "```bash",
+        "python bench/refill.py --out results/bench/refill.json",
+        "```",
+        "",
+        f"The lab's headline pair, {record['size']} problems of its evaluation, {record['batch']} at once: all responses of a batch before the next "
+        "begins, or the next response as soon as one ends. Seconds of one processor core, the mean of both orders.",
+        "",
+        *table(
+            ["", "tokens / responses", "in batches, s", "filled again, s", "times faster", "responses that differ"],
+            rows,
+        ),
+    ]
+
+
+def endurance() -> list[str]:
+    """A long run with faults at random."""
+    record = read("bench/endurance.json")
+    kills, said = record["kills"], {True: "yes", False: "no"}
+    rows = [
+        ["only killed", str(kills["killed"]), "-", f"metrics {said[record['killed_equal_metrics']]}, weights {said[record['killed_equal_weights']]}"],
+        [
+            "killed, and struck by faults",
+            str(kills["struck"]),
+            ", ".join(f"{name}: {count}" for name, count in sorted(record["faults"].items())),
+            "not promised",
+        ],
+    ]  # fmt: skip
+    loss = record["loss_of_last_tenth"]
+    return [
+        f"## {record['steps']:,} steps with faults at random",
+        "",
+        "```bash",
+        "python bench/endurance.py --out results/bench/endurance.json",
+        "```",
+        "",
+        "The lab's headline pair with 4 responses of at most 2 tokens a step, three times: undisturbed, killed (SIGKILL) at random, and killed "
+        "while memory runs out and losses are NaN at random.",
+        "",
+        *table(["run", "kills", "steps that were struck", "equal to the undisturbed run, bit for bit"], rows),
+        f"The struck run has every step on its record once: {said[record['struck_steps']]}. It skipped the {record['skipped']} steps whose losses were NaN "
+        f"whatever was tried, and no other: {said[record['struck_skipped']]}. Mean loss of the last tenth: undisturbed {loss['whole']:.4f}, struck "
+        f"{loss['struck']:.4f}.",
+        "",
+    ]
+
+
 SECTIONS: dict[str, Callable[[], list[str]]] = {
     "memory": memory,
     "shared": shared_prompts,
     "sampler": sampler,
     "determinism": determinism,
     "servers": servers,
+    "refill": refill,
+    "endurance": endurance,
 }
 
 

@@ -169,28 +169,32 @@ def reading() -> list[str]:
 def bench() -> list[str]:
     """What a step costs."""
     record = read("bench/step.json")
-    arms = record["arms"]
-    base = arms["esr"]
     names = {
         "esr": f"ESR, N = {record['n']}",
-        "full": f"full OPD, cap {record['full']}",
-        "trl": f"TRL 1.16 DistillationTrainer, N = {record['n']}",
-        "trl-checkpointing": f"TRL 1.16 with its default, gradient checkpointing, N = {record['n']}",
+        "trl": f"TRL 1.16, N = {record['n']}",
+        "esr-checkpointing": f"ESR, N = {record['n']}, checkpointing",
+        "trl-checkpointing": f"TRL 1.16, N = {record['n']}, checkpointing (its default)",
+        "esr-configured": f"ESR, N = {record['n']}, the config's micro-batches",
+        "full-configured": f"full OPD, cap {record['full']}, the config's micro-batches",
     }
-    phases = ("sync", "generate", "score", "train")
-    rows = [
-        [
-            names[arm], f"{r['seconds']:.2f}", *(f"{r[p]:.2f}" if p in r else "-" for p in phases), f"{r['peak_gib']:.2f}",
-            f"{r['seconds'] / base['seconds']:.2f}", f"{r['peak_gib'] / base['peak_gib']:.2f}",
-        ]
-        for arm, r in arms.items()
-    ]  # fmt: skip
+    phases, rows = ("sync", "generate", "score", "train"), []
+    for dtype, found in record["types"].items():
+        for arm in (name for name in names if name in found["arms"]):
+            r, base = found["arms"][arm], found["arms"][arm.replace("trl", "esr").replace("full", "esr")]
+            ratios = [f"{r[key] / base[key]:.2f}" if r is not base else "-" for key in ("seconds", "peak_gib")]
+            cells = [f"{r[p]:.2f}" if p in r else "-" for p in phases]
+            rows.append([dtype, names[arm], f"{r['seconds']:.2f}", *cells, f"{r['peak_gib']:.2f}", *ratios])
+    how = ", ".join(
+        f"{found['batch']} responses a step in {dtype} ({found['steps']} steps)"
+        for dtype, found in record["types"].items()
+    )
     return [
-        "## What a step costs", "", "```bash", "make trl    # ends with: python bench/step.py --trl-python .venv-trl/bin/python", "```", "",
-        f"SmolLM2 pair, LoRA r 32 on all linear layers, {record['batch']} responses a step, float32, two CPU cores; "
-        f"median of {record['steps']} steps after one that is left out; one process for each arm, one after the other. "
-        "Seconds, GiB, and ratios to ESR.", "",
-        *table(["arm", "s/step", *phases, "peak GiB", "time ratio", "memory ratio"], rows),
+        "## What a step costs", "", "```bash", "make trl    # ends with bench/step.py", "```", "",
+        f"SmolLM2 pair, LoRA r 32 on all linear layers, {how}, on a CPU without AVX512, where products in bfloat16 are slow for everyone; "
+        "median of the steps after the first, or the only one; one process of one thread for each arm, one after the other. Seconds of "
+        "the processor, GiB of the whole process. Ratios are to ESR at like settings: gradient checkpointing or not, the whole batch "
+        "at once; and of full rollouts to ESR, both in the config's micro-batches of 512 tokens.", "",
+        *table(["type", "arm", "s/step", *phases, "peak GiB", "time ratio", "memory ratio"], rows),
     ]  # fmt: skip
 
 

@@ -65,7 +65,7 @@ class Faults:
 
         esr.train.step = self.stepped  # type: ignore[attr-defined]
         distill.score, distill.hidden_states = self.scored, self.run  # type: ignore[assignment]
-        loop.Writing.block = lambda writing, slots: self.written(writing, slots)  # type: ignore[method-assign]
+        loop.Writing.block = lambda writing, slots: self.written(writing, slots)  # type: ignore[method-assign,assignment]
 
     def done(self, number: int) -> None:
         with self.book.open("a") as book:

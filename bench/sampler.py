@@ -175,34 +175,33 @@ def main() -> None:
         )
         print(json.dumps(found))
         return
-    least = in_a_process("floor")
+    record: dict[str, Any] = {"model": args.model, "tokens": args.tokens, "times": args.times}
+    for key in ("floor", "counts"):
+        record[key] = in_a_process(key)
+    least, c = record["floor"], record["counts"]
     per_token = least["bytes"] / least["bytes_per_second"]
-    record: dict[str, Any] = {
-        "model": args.model,
-        "tokens": args.tokens,
-        "times": args.times,
-        "floor": least,
-    }
-    record["arms"] = {str(b): {arm: in_a_process(f"{arm}@{b}") for arm in ARMS} for b in args.batches}
-    record["counts"] = in_a_process("counts")
-    print(f"{'batch':>6} {'arm':24}{'tokens/s':>10}{'ms a token':>12}{'times the floor':>17}")
+    print(
+        f"floor: {1e3 * per_token:.1f} ms a token ({least['bytes'] / 1e9:.2f} GB at {least['bytes_per_second'] / 1e9:.1f} GB/s)"
+    )
+    print(
+        f"for CUDA: {c['launches']:.0f} launches a token ({c['layers']} layers), {c['waits']} waits in {c['tokens']} tokens"
+    )
+    print(f"{'batch':>6} {'arm':24}{'tokens/s':>10}{'ms a token':>12}{'times the floor':>17}", flush=True)
+    record["arms"] = {str(batch): {} for batch in args.batches}
     for batch, arms in record["arms"].items():
-        for arm, seconds in arms.items():
+        for arm in ARMS:
+            arms[arm] = seconds = in_a_process(f"{arm}@{batch}")
+            if args.out:
+                args.out.write_text(json.dumps(record, indent=1) + "\n")
             if seconds is None:
                 print(f"{batch:>6} {ARMS[arm]:24} not installed ({args.vllm_python})")
                 continue
             step = seconds / args.tokens
-            print(f"{batch:>6} {ARMS[arm]:24}{int(batch) / step:10.1f}{1e3 * step:12.1f}{step / per_token:17.2f}")
-    print(
-        f"floor: {1e3 * per_token:.1f} ms a token ({least['bytes'] / 1e9:.2f} GB at {least['bytes_per_second'] / 1e9:.1f} GB/s)"
-    )
-    c = record["counts"]
-    print(
-        f"for CUDA: {c['launches']:.0f} launches a token ({c['layers']} layers), {c['waits']} waits in {c['tokens']} tokens"
-    )
+            print(
+                f"{batch:>6} {ARMS[arm]:24}{int(batch) / step:10.1f}{1e3 * step:12.1f}{step / per_token:17.2f}",
+                flush=True,
+            )
     print(json.dumps(record))
-    if args.out:
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def memory() -> list[str]:
 def shared_prompts() -> list[str]:
     """Several samples of a prompt, the prompt passed once or once for each."""
     record = read("bench/shared.json")
-    seconds, peak, ratio = record["seconds"], record["peak_bytes"], record["ratio"]
+    seconds, peak, ratio, ratios = (record[key] for key in ("seconds", "peak_bytes", "ratio", "ratios"))
+    faster = lambda phase: f"{ratio[phase]:.2f} ({min(ratios[phase]):.2f} to {max(ratios[phase]):.2f})"  # noqa: E731
     names = {"shared": "the prompt once", "own": "the prompt for each sample"}
     rows = [
         [
@@ -61,7 +62,7 @@ def shared_prompts() -> list[str]:
         "above that of the process with both models loaded.",
         "",
         *table(["", "tokens a model reads", "score, s", "train, s", "peak, GiB"], rows),
-        f"Median ratio of neighbours: scoring {ratio['score']:.2f}, training {ratio['train']:.2f} times faster. The two gradients have the cosine "
+        f"Median ratio of neighbours (least to most): scoring {faster('score')}, training {faster('train')} times faster. The two gradients have the cosine "
         f"{record['gradient_cosine']:.9f}; their largest difference is {record['gradient_difference']:.1e} of the largest entry.",
         "",
     ]

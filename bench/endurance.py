@@ -1,11 +1,12 @@
 """A long run of the lab under SIGKILL, forced out-of-memory and NaN, at random, against the run that nothing befell.
 
-    python bench/endurance.py [--steps 1000] [--seed 1] [--out results/bench/endurance.json]
+    python bench/endurance.py [--steps 1000] [--seed 1] [--home DIR] [--out results/bench/endurance.json]
 
 Three runs of the same configuration in processes of their own: one that nothing befalls; one that is only killed, whose weights and
 metrics must be equal bit for bit; and one that is killed and in which memory runs out while it samples and while it trains, and losses
 are NaN, once (the step is done again) or whatever is tried (it is skipped). There rounding differs, as a step that is done again in
 halves or with other kernels sums in another order: it must end with every step recorded once, and skip only where it was made to.
+What is in the home already is not done again.
 """
 
 import argparse
@@ -132,16 +133,18 @@ def start(arguments: list[str], faults: Faults | None) -> int:
         os._exit(code)
 
 
-def finish(folder: Path, steps: int, chance: random.Random | None, faults: Faults | None = None) -> int:
-    """The run to its end, killed at random if there is a `chance`; returns how often it was killed."""
-    kills = 0
+def finish(folder: Path, steps: int, seed: int | None, faults: Faults | None = None) -> int:
+    """The run to its end, killed at random if there is a `seed`; returns how often it was killed, by the book beside it."""
+    book = folder.with_suffix(".kills")
+    book.touch()
     while True:
-        begun = taken(folder)
+        begun, kills = taken(folder), len(book.read_text().splitlines())
+        chance = random.Random(f"{seed}:{kills}")
         child = start(command(folder, steps), faults)
-        enough = begun + chance.randint(*ALIVE) if chance else steps + 1
+        enough = begun + chance.randint(*ALIVE) if seed is not None else steps + 1
         while (done := os.waitpid(child, os.WNOHANG))[0] == 0 and taken(folder) < enough:
             time.sleep(0.25)
-        if chance and not done[0]:
+        if seed is not None and not done[0]:
             time.sleep(chance.random())
             done = os.waitpid(child, os.WNOHANG)
         if done[0]:
@@ -151,7 +154,8 @@ def finish(folder: Path, steps: int, chance: random.Random | None, faults: Fault
             return kills
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        kills += 1
+        with book.open("a") as lines:
+            lines.write(f"{taken(folder)}\n")
         print(f"{folder.name}: killed after {taken(folder)} steps", flush=True)
 
 
@@ -176,17 +180,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--home", type=Path, help="where the runs are kept; default: nowhere")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    home = Path(tempfile.mkdtemp(prefix="esr-endurance-"))
+    home = args.home or Path(tempfile.mkdtemp(prefix="esr-endurance-"))
+    home.mkdir(parents=True, exist_ok=True)
     whole, killed, struck = (home / name for name in ("whole", "killed", "struck"))
     book = home / "faults.jsonl"
     book.touch()
     finish(whole, args.steps, None)
     kills = [
-        finish(killed, args.steps, random.Random(args.seed)),
-        finish(struck, args.steps, random.Random(args.seed + 1), Faults(args.seed, book)),
+        finish(killed, args.steps, args.seed),
+        finish(struck, args.steps, args.seed + 1, Faults(args.seed, book)),
     ]
     expected, same, found = rows(whole), rows(killed), rows(struck)
     final, again = weights(whole, args.steps), weights(killed, args.steps)
@@ -211,7 +217,8 @@ def main() -> None:
     print(json.dumps(record, indent=1))
     if args.out:
         args.out.write_text(json.dumps(record, indent=1) + "\n")
-    shutil.rmtree(home)
+    if not args.home:
+        shutil.rmtree(home)
     if not all(
         record[key] for key in ("killed_equal_metrics", "killed_equal_weights", "struck_steps", "struck_skipped")
     ):

@@ -184,17 +184,35 @@ def bench() -> list[str]:
             ratios = [f"{r[key] / base[key]:.2f}" if r is not base else "-" for key in ("seconds", "peak_gib")]
             cells = [f"{r[p]:.2f}" if p in r else "-" for p in phases]
             rows.append([dtype, names[arm], f"{r['seconds']:.2f}", *cells, f"{r['peak_gib']:.2f}", *ratios])
-    how = ", ".join(
-        f"{found['batch']} responses a step in {dtype} ({found['steps']} steps)"
-        for dtype, found in record["types"].items()
+    steps = lambda count: "a single step" if count == 1 else f"the median of {count - 1} steps after one"  # noqa: E731
+    how = "; ".join(
+        f"{dtype}: {f['batch']} responses a step, {steps(f['steps'])}" for dtype, f in record["types"].items()
     )
     return [
         "## What a step costs", "", "```bash", "make trl    # ends with bench/step.py", "```", "",
-        f"SmolLM2 pair, LoRA r 32 on all linear layers, {how}, on a CPU without AVX512, where products in bfloat16 are slow for everyone; "
-        "median of the steps after the first, or the only one; one process of one thread for each arm, one after the other. Seconds of "
-        "the processor, GiB of the whole process. Ratios are to ESR at like settings: gradient checkpointing or not, the whole batch "
-        "at once; and of full rollouts to ESR, both in the config's micro-batches of 512 tokens.", "",
+        f"SmolLM2 pair, LoRA r 32 on all linear layers; {how}. On a CPU without AVX512 that was busy with other work; one process of one "
+        "thread for each arm, one after the other. Seconds of the processor, GiB of the whole process. Each side samples its own "
+        "responses, whose lengths differ. Ratios are to ESR at like settings: gradient checkpointing or not, the whole batch at once.", "",
         *table(["type", "arm", "s/step", *phases, "peak GiB", "time ratio", "memory ratio"], rows),
+        *two_threads(),
+    ]  # fmt: skip
+
+
+def two_threads() -> list[str]:
+    """An earlier record of the same, by the wall's clock."""
+    record = read("bench/step-two-threads.json")
+    names = {
+        "esr": f"ESR, N = {record['n']}", "full": f"full OPD, cap {record['full']}", "trl": f"TRL 1.16, N = {record['n']}",
+        "trl-checkpointing": f"TRL 1.16, N = {record['n']}, checkpointing (its default)",
+    }  # fmt: skip
+    base = record["arms"]["esr"]
+    rows, keys = [], ("seconds", "peak_gib")
+    for arm, r in record["arms"].items():
+        rows.append([names[arm], *(f"{r[key]:.2f}" for key in keys), *(f"{r[key] / base[key]:.2f}" for key in keys)])
+    return [
+        f"An earlier run in float32 and two threads: {record['batch']} responses a step, median of {record['steps']} steps after one, "
+        "seconds by the clock. ESR and full rollouts in micro-batches of 512 tokens without checkpointing; all ratios are to this ESR.", "",
+        *table(["arm", "s/step", "peak GiB", "time ratio", "memory ratio"], rows),
     ]  # fmt: skip
 
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+import tally
 from forked import call, write_config
-from tally import LONG, TALLIES
 
 
 def pytest_terminal_summary(terminalreporter):
-    if LONG:
+    if tally.LONG:
         terminalreporter.section("faults done; no traceback, nothing accepted in silence, unless a test failed")
-        for tally in TALLIES:
-            terminalreporter.write_line(str(tally))
+        tally.record()
+        terminalreporter.write_line(tally.table())
 
 
 @pytest.fixture(scope="session")

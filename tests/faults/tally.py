@@ -1,10 +1,14 @@
-"""How often each kind of fault was done. The long form keeps this case by case: broken off, it goes on where it was."""
+"""How often each kind of fault was done. The long form keeps this case by case: broken off, it goes on where it was.
+
+python tests/faults/tally.py              # the counts of the long form, as a table
+"""
 
 import json
 import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 FOLDER = os.environ.get("ESR_FAULTS")
@@ -13,6 +17,8 @@ LONG = bool(FOLDER)
 SEED = os.environ.get("ESR_FAULTS_SEED")
 """Repeats what was drawn with this seed; else it is 1 in the short form, and drawn anew in the long one."""
 TALLIES: list["Tally"] = []
+RECORD = Path(__file__).parents[2] / "results" / "faults.json"
+"""The last counts of each kind that the long form has done, by its name."""
 
 
 class Tally:
@@ -52,6 +58,27 @@ class Tally:
         """Sums over all cases."""
         return sum((Counter({k: v for k, v in row.items() if k != "seed"}) for row in self.rows), Counter())
 
-    def __str__(self) -> str:
-        counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in self.total().items())
-        return f"{self.name} (seed {self.seed}): {counts}"
+
+
+def record() -> None:
+    """Put what the long form has done into its record, in place of older counts of the same kinds."""
+    kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    for tally in TALLIES:
+        if tally.rows:
+            goal = {"date": str(date.today()), "seed": tally.seed, "of": tally.of, "goal": tally.goal}
+            kept[tally.name] = goal | {"counts": tally.total()}
+    RECORD.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def table() -> str:
+    """The record in Markdown."""
+    lines = ["| kind of fault | done | outcome | seed | date |", "|---|---|---|---|---|"]
+    for name, row in json.loads(RECORD.read_text()).items():
+        counts = ", ".join(f"{n} {of.replace('_', ' ')}" for of, n in row["counts"].items() if of != row["of"])
+        done = f"{row['counts'].get(row['of'], 0)} of {row['goal']} {row['of']}"
+        lines.append(f"| {name} | {done} | {counts} | {row['seed']} | {row['date']} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

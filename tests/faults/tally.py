@@ -59,7 +59,6 @@ class Tally:
         return sum((Counter({k: v for k, v in row.items() if k != "seed"}) for row in self.rows), Counter())
 
 
-
 def record() -> None:
     """Put what the long form has done into its record, in place of older counts of the same kinds."""
     kept = json.loads(RECORD.read_text()) if RECORD.exists() else {}

@@ -9,15 +9,25 @@ from esr.grading.spelling import is_words, spell
 TAIL = 2000  # characters at the end of a response in which an answer without a box is looked for
 NEAR = 150  # characters between boxes that can be one answer in parts
 _TOKEN = re.compile(r"(?P<box>\\+(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
-MARK = re.compile(r"answer\s*(?:\*\*|__)?\s*(?:is\s*)?:|answer\s+is\b|\banswer\s*=|(?:^|\n)####", re.IGNORECASE)
+MARK = re.compile(
+    r"answer\s*(?:\*\*|__)?\s*(?:is\s*)?:|answer\s+is\b|\banswers\s*(?:are\b|:)|\banswer\s*=|(?:^|\n)(?:"
+    r"[ \t]*(?:#{1,6}|\*\*|__)[ \t]*(?:(?:the|my|our) )?(?:final |correct )?answer[ \t]*(?:\*\*|__|#+)?[ \t]*(?=\n)|####)",
+    re.IGNORECASE,
+)
+"""What stands before an answer: "the answer is", "Answer:", a heading of its own (`### Final Answer`), `####`."""
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[a-z]{1,20}\*?\}")
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.IGNORECASE | re.DOTALL)
 _MARKED = re.compile(
     r"\*\*(?=\S)(.{1,80}?)\*\*|`([^`\n]{1,80})`|\\\((.{1,200}?)\\\)|(?<![\\$])\$(?!\$)([^$\n]{1,200}?)(?<!\\)\$(?![0-9])"
 )
-_SENTENCE = re.compile(r".*?(?=\.(?:\s|\*|$)|\n|!|\?|,? (?:because|since|which|so that|as (?:we|the))\b|$)", re.DOTALL)
+_BETWEEN = re.compile(r"\s*(?:(?:,|and|or|,\s*and|,\s*or)\s*)+")
+_DISPLAY = re.compile(r"\s*(?:\\\[(.{1,300}?)\\\]|\$\$(.{1,300}?)\$\$)", re.DOTALL)
+_SENTENCE = re.compile(
+    r".*?(?=\.(?:\s|\*|$)|\n|!|\?|,? (?:because|since|which|so that|as (?:we|the)|rather than)\b|,? \(?(?:and )?not\b|$)",
+    re.DOTALL,
+)
 _FILLER = re.compile(
-    r"^(?:[\s:*_]|(?:therefore|thus|hence|simply|indeed|then|equal to|option|choice(?= is))\b)+", re.IGNORECASE
+    r"^(?:[\s:*_]|(?:therefore|thus|hence|simply|indeed|then|equal to|given by|option|choice(?= is))\b)+", re.IGNORECASE
 )
 
 
@@ -84,10 +94,15 @@ def unboxed(text: str) -> str | None:
 
 def _phrase(rest: str) -> str | None:
     """The answer at the head of what follows the mark: the first part that is set off, else to the end of the sentence."""
+    rest = re.sub(r"^[\s:]*\n[ \t]*[-*•][ \t]+", "", rest)  # an item of a list, not a sign
     rest = _FILLER.sub("", rest, count=1) if not rest.lstrip().startswith("**") else rest.lstrip(" :\n")
+    if display := _DISPLAY.match(rest):
+        return (display[1] or display[2]).strip() or None
     sentence = _SENTENCE.match(rest)
     head = sentence[0].strip() if sentence else ""
     span = _MARKED.search(rest.partition("\n")[0])
+    if span and _BETWEEN.fullmatch(_MARKED.sub("", head)):
+        return head
     if span and span.start() <= len(head) and not re.search("[0-9]", rest[: span.start()]):
         return next(group for group in span.groups() if group).strip()
     return head.strip("*_` ") or None

@@ -19,7 +19,7 @@ _SYMBOLS = str.maketrans({
     "π": r"\pi ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
     "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "±": r"\pm ",
     "°": r"^\circ ", "º": r"^\circ ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "ℝ": r"\mathbb{R}",
-    "’": "'", "，": ", ", "（": "(", "）": ")", "\u200b": "", "\ufeff": "",
+    "’": "'", "，": ", ", "（": "(", "）": ")", "∶": ":", "\u200b": "", "\ufeff": "",
 })  # fmt: skip
 _RAISED, _LOWERED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n"), str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _LAYOUT = re.compile(
@@ -33,7 +33,8 @@ _GREEK = re.compile(r"(?<![\\a-zA-Z])(pi|infinity|infty|theta|alpha|beta|lambda)
 _DEGREES = re.compile(r"\^ ?(?:\\circ(?![a-zA-Z])|\{ ?\\circ ?\})|\\degree(?![a-zA-Z])")
 _CURRENCY = re.compile(r"\\?([$€£¥])")
 _UNIT = re.compile(
-    r"(?P<value>.*?[0-9}).]) ?(?P<unit>(?:\\text ?\{[^{}]*\}|\\%|%|°|[a-zA-Z]{2,}[.]?(?:[ /-][a-zA-Z]+[.]?){0,4})"
+    r"(?P<value>.*?[0-9}).]) ?(?P<unit>(?:\\text ?\{[^{}]*\}|\\%|%|°|(?<= )[mgJNC]/(?:s|h|kg|[lLm])(?![a-zA-Z])|"
+    r"[a-zA-Z]{2,}[.]?(?:[ /-][a-zA-Z]+[.]?){0,4})"
     r"(?: ?\^ ?\{?[23]\}?)?)"
 )
 _BARE_UNITS = frozenset(["m", "g", "s", "h", "l", "L", "K", "J", "N", "W", "V", "A", "C", "F"])
@@ -72,7 +73,10 @@ _LABEL = re.compile(
     r"(?:(?:option|choice|answer) ?)?(?:\(([A-J])\)|([A-J])[).:])(?: ?(?P<rest>.*))?|(?:option|choice) ?([A-J])(?![a-z])(?:[.: ].*)?",
     re.IGNORECASE | re.DOTALL,
 )
-_NAMED = re.compile(r"(?:[a-zA-Z](?: ?_ ?(?:\{\w+\}|\w))?(?: ?\([a-z]\))?|\\[a-z]+) ?(?:=|\\in(?![a-z])) ?(?=[^=])")
+_NAMED = re.compile(
+    r"(?:(?:\\vec ?\{ ?[a-zA-Z]{1,2} ?\}|[a-zA-Z])(?: ?_ ?(?:\{\w+\}|\w))?(?: ?\([a-z]\))?|\\[a-z]+) ?"
+    r"(?:=|\\in(?![a-z])) ?(?=[^=])"
+)
 _WORDS = re.compile(r"[^\W\d_][^\W\d_ .,'-]*(?:[ .,'-]+[^\W\d_]+)*[.!]?")
 
 
@@ -142,6 +146,8 @@ def _clean(answer: str) -> str:
     text = re.sub(r"(?<=[0-9])\{,\}(?=[0-9]{3})|(?<=[0-9]),\\!(?=[0-9]{3})", ",", text)
     text = re.sub(r"(?<=[0-9])(?:\\[,;: ]|~)(?=[0-9]{3}(?![0-9]))", ",", text)
     text = re.sub(r"\\(?:textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mbox)(?=\s*\{)", r"\\text", text)
+    text = re.sub(r"\\colon(?![a-zA-Z])|\{ ?: ?\}", ":", text)
+    text = re.sub(r"\\log ?_ ?(?:e(?![a-zA-Z])|\{ ?e ?\})", r"\\ln ", text)
     text = _SPACE.sub(" ", _LAYOUT.sub("", text)).strip()
     text = re.sub(r"\\[dtc]frac", r"\\frac", text)
     text = re.sub(r"\\frac ?([0-9]) ?([0-9])", r"\\frac{\1}{\2}", text)

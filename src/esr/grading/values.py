@@ -7,6 +7,10 @@ LARGEST_POWER = 400  # decimal digits; a larger power of ten is left to math-ver
 
 _WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]{1,400})"
 _DECIMAL = re.compile(rf"(?:{_WHOLE}(?:\.[0-9]{{0,400}})?|\.[0-9]{{1,400}})")
+_REPEATING = re.compile(
+    rf"(?P<whole>{_WHOLE})?\.(?P<once>[0-9]{{0,100}}) ?\\(?:overline|bar) ?"
+    r"(?:\{ ?(?P<again>[0-9]{1,100}) ?\}|(?P<digit>[0-9]))"
+)
 _MIXED = re.compile(rf"(?:(?P<whole>{_WHOLE}) )?(?P<top>{_WHOLE})/(?P<bottom>{_WHOLE})")
 _LATEX = re.compile(
     rf"(?:(?P<whole>{_WHOLE}) ?)?\\frac ?\{{ ?(?P<sign>[+-]?) ?(?P<top>{_WHOLE}) ?\}} ?\{{ ?(?P<bottom>{_WHOLE}) ?\}}"
@@ -56,7 +60,8 @@ def value(text: str) -> Fraction | None:
     """The value of a plain number, or None for anything else.
 
     Integers with or without thousands separators, decimals, `3/4`, `\\frac{3}{4}`, mixed numbers (`2 1/2`), powers of
-    ten (`1.5e-5`, `3 \\times 10^{8}`), and words up to "nine hundred ninety-nine" or "two thirds". Spaces are single.
+    ten (`1.5e-5`, `3 \\times 10^{8}`), repeating decimals (`0.1\\overline{6}`), and words up to
+    "nine hundred ninety-nine" or "two thirds". Spaces are single.
     """
     text = text.strip()
     sign = -1 if text.startswith("-") else 1
@@ -70,6 +75,10 @@ def value(text: str) -> Fraction | None:
 def _plain(text: str) -> Fraction | None:
     if _DECIMAL.fullmatch(text):
         return Fraction(_digits(text))
+    if repeated := _REPEATING.fullmatch(text):
+        again = repeated["again"] or repeated["digit"]
+        once = Fraction(f"{_digits(repeated['whole'] or '0')}.{repeated['once'] or '0'}")
+        return once + Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(repeated["once"]))
     for pattern in (_MIXED, _LATEX):
         if parts := pattern.fullmatch(text):
             top, bottom = Fraction(_digits(parts["top"])), Fraction(_digits(parts["bottom"]))

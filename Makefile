@@ -89,8 +89,8 @@ evals: setup ## Read exported evaluations with lm-eval and inspect (in .venv-eva
 	$(BIN)/python tests/runs/harnesses.py write .evals
 	.venv-evals/bin/python tests/runs/harnesses.py read .evals
 
-architectures: setup ## Try every causal architecture that transformers can build tiny: exact or refused
-	$(BIN)/python tests/models/architectures.py
+architectures: setup ## Try every causal architecture that transformers can build tiny: exact or refused (docs/architectures.md)
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python tools/write_outputs.py docs/architectures.md
 
 check: setup ## Lint, formatting, types
 	$(BIN)/ruff check src tests bench examples tools

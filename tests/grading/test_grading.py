@@ -16,7 +16,7 @@ from esr import grading
 from esr.errors import UserError
 from esr.grading import grade, majority, pool
 from esr.grading.answers import normalise, same
-from esr.grading.find import extract, repetitive
+from esr.grading.find import extract, repetitive, unboxed
 from esr.records.evaluation import Grade
 from esr.records.problem import Problem
 
@@ -182,6 +182,8 @@ def test_extract_is_linear_in_hostile_text() -> None:
     assert extract(r"\boxed{" * 100_000 + "1" + "}" * 100_000) == ["1"]
     for text in ("a " * 100_000, "1," * 100_000, "\\" * 200_000, "1" * 200_000, "a.'- " * 50_000, " " * 200_000):
         normalise(text)
+    for text in ("answer " * 300, "**answer" * 300, "\n#### answer " + "\t" * 1900, "answer is" + "$a$ and , " * 200):
+        unboxed(text)
     assert time.process_time() - start < 3
 
 

@@ -1,12 +1,13 @@
 """A tiny random model of any causal architecture that transformers knows, put through all that a run does with a model.
 
-python tests/models/architectures.py              # every architecture: exact, refused or not built
+python tests/models/architectures.py              # every architecture: exact, refused or not built; in Markdown
 python tests/models/architectures.py qwen3 mixtral
 """
 
 import inspect
 import sys
 import tempfile
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -185,14 +186,17 @@ def full_round_trip(model_type: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """One line for each architecture: exact, refused with the reason, or not built."""
-    counts: dict[str, int] = {}
+    """Each architecture as it is tried, and then all of them by outcome: exact, refused with the reason, not built."""
+    found: dict[str, list[tuple[str, str]]] = {}
     for name in sys.argv[1:] or CAUSAL:
-        result = outcome(name)
-        kind = result.partition(":")[0]
-        counts[kind] = counts.get(kind, 0) + 1
-        print(f"{name}: {result}", flush=True)
-    print(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+        kind, _, reason = outcome(name).partition(": ")
+        found.setdefault(kind, []).append((name, reason))
+        print(f"{name}: {kind} {reason}", file=sys.stderr, flush=True)
+    for kind, rows in sorted(found.items()):
+        print(f"**{len(rows)} {kind}**" + ("" if rows[0][1] else ": " + ", ".join(f"`{name}`" for name, _ in rows)) + "\n")
+        if rows[0][1]:
+            print("| architecture | why |\n|---|---|")
+            print("".join(f"| `{name}` | {reason.removeprefix('tiny: ')} |\n" for name, reason in rows))
 
 
 def outcome(model_type: str) -> str:
@@ -200,15 +204,20 @@ def outcome(model_type: str) -> str:
     try:
         tiny_model(model_type)(input_ids=torch.arange(3, 9)[None], use_cache=False)
     except Exception as error:
-        return f"not built: {' '.join(str(error).split())[:100]}"
+        return f"not built: {shortened(error)}"
     with tempfile.TemporaryDirectory() as folder:
         try:
             exercise(model_type, Path(folder))
         except UserError as error:
-            return f"refused: {error}"
+            return f"refused: {shortened(error)}"
         except Exception as error:
-            return f"NOT EXACT: {type(error).__name__} {' '.join(str(error).split())[:160]}"
+            return f"NOT EXACT: {type(error).__name__} {shortened(error)}"
     return "exact"
+
+
+def shortened(error: Exception) -> str:
+    """What it says, in a cell of a table."""
+    return textwrap.shorten(str(error).replace("|", "/"), 160, placeholder=" ...")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ NEAR = 150  # characters between boxes that can be one answer in parts
 _TOKEN = re.compile(r"(?P<box>\\+(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
 MARK = re.compile(
     r"answer\s*(?:\*\*|__)?\s*(?:is\s*)?:|answer\s+is\b|\banswers\s*(?:are\b|:)|\banswer\s*=|(?:^|\n)(?:"
-    r"[ \t]*(?:#{1,6}|\*\*|__)[ \t]*(?:(?:the|my|our) )?(?:final |correct )?answer[ \t]*(?:\*\*|__|#+)?[ \t]*(?=\n)|####)",
+    r"[ \t]*(?:#{1,6}|\*\*|__)[ \t]*(?:(?:the|my|our) )?(?:final |correct )?answer(?:[ \t]*(?:\*\*|__|#+))?[ \t]*(?=\n)|####)",
     re.IGNORECASE,
 )
 """What stands before an answer: "the answer is", "Answer:", a heading of its own (`### Final Answer`), `####`."""

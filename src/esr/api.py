@@ -62,13 +62,10 @@ def analyze(
 def write_report(paths: Sequence[str | Path], output: str | Path = "report.html") -> Path:
     """Write one self-contained page from runs and studies; returns its path. `esr report` as a function."""
     from esr.report import page, sources
-    from esr.runs.files import writable, write_text
+    from esr.runs.files import write_page
 
     file = Path(output)
-    text = page.render(sources.load([Path(path) for path in paths]))
-    with writable(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, text)
+    write_page(file, page.render(sources.load([Path(path) for path in paths])))
     return file
 
 

@@ -48,7 +48,13 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise UserError(
             f"{path}: eval.unsafe_code is for one command line; take it out of the file and add eval.unsafe_code=true."
         )
-    return validate(apply_overrides(found_from(path, tree), overrides), where=str(path))
+    changes = list(overrides)
+    try:
+        return validate(apply_overrides(found_from(path, tree), changes), where=str(path))
+    except UserError as error:
+        if path.suffix != ".json" or changes:
+            raise
+        raise UserError(f"{str(error).rstrip('.')}; put a copy in its place.") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from esr.records.evaluation import Evaluated
 from esr.records.steps import step_name
 from esr.runs.environment import note_left_out
 from esr.runs.files import check_room
-from esr.runs.resumption import check, forget_after
+from esr.runs.resumption import check, forget_after, not_evaluated
 from esr.runs.rundir import RunDir
 from esr.sampling.kept import Kept
 from esr.sampling.sampler import Sampler
@@ -78,6 +78,8 @@ def begin(plan: Prepared, run: RunDir, fresh: bool, device: torch.device) -> int
         require_servers(config)
     run.open_or_create(config, machine(device), fresh, plan.inputs)
     done = check(run)
+    if lost := not_evaluated(run, config, done):
+        say(lost)
     if run.complete(config):
         say(f"{run.path} is complete ({config.optim.steps} steps); nothing to do.")
         return None

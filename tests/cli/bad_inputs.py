@@ -23,7 +23,7 @@ from tiny import LETTERS, make_tokenizer, save_model
 
 CASES: list[tuple[str, list[str]]] = [
     ("A config file that does not exist", ["train", "nothing.yaml"]),
-    ("A directory instead of a config file", ["train", "student"]),
+    ("A model's directory instead of a config file", ["train", "student"]),
     ("A file that is not YAML", ["train", "broken.yaml"]),
     ("A YAML file without sections", ["train", "list.yaml"]),
     ("A misspelt key", ["train", "c.yaml", "rollout.max_new_token=50"]),
@@ -97,6 +97,8 @@ CASES: list[tuple[str, list[str]]] = [
     ("An address that is none", ["train", "c.yaml", "rollout.engine=vllm", "rollout.server=localhost"]),
     ("A server that is not installed", ["serve", "teacher", "c.yaml", "--run", "--python", "./nowhere"]),
     ("A device that is not there", ["train", "c.yaml", "run.device=cuda:7"]),
+    ("A device that holds no numbers", ["train", "c.yaml", "run.device=meta"]),
+    ("A layer that the student does not have", ["train", "c.yaml", "student.lora.target_modules=[q_proj, q_porj]"]),
     ("A tracker that is not installed", ["train", "c.yaml", "run.trackers=[wandb]"]),
     ("A run directory that holds something else", ["train", "c.yaml", "run.dir=empty_not"]),
     ("A run directory that cannot be written", ["train", "c.yaml", "run.dir=prompts.jsonl/run"]),

@@ -44,6 +44,77 @@ def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(half):
     assert contents(half / "run") == before
 
 
+def test_a_configuration_that_lost_its_sections_is_said_with_a_remedy(home):
+    (home / "run" / "config.json").write_text("{}\n")
+    code, text = call(["train", "c.yaml"], home)
+    assert code == 2 and "student is missing" in text and "put a copy in its place" in " ".join(text.split())
+
+
+def test_an_evaluation_that_was_lost_is_said_and_can_be_made_up(whole, half):
+    for step in (0, 2):
+        (half / "run" / "evals" / f"step-{step:06d}.json").unlink()
+    code, text = call(["train", "c.yaml"], half)
+    assert code == 0 and "run has no evaluation after step 0, 2; `esr eval run --who base` makes it." in " ".join(
+        text.split()
+    )
+    for who in ("base", "2"):
+        assert call(["eval", "run", "--who", who], half)[0] == 0
+    code, text = call(["train", "c.yaml"], half)
+    assert code == 0 and "no evaluation" not in text
+    assert contents(half / "run") == contents(whole[0] / "run")
+
+
+@pytest.mark.parametrize("name", [".", "model", "run/checkpoints"])
+@pytest.mark.parametrize("fresh", [[], ["--fresh"]])
+def test_a_directory_of_something_else_stays_as_it_is(home, name, fresh):
+    (home / "model").mkdir()
+    (home / "model" / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    (home / "model" / "model.safetensors").write_bytes(b"weights")
+    before = {str(p): p.stat().st_mtime_ns for p in home.rglob("*")}
+    code, text = call(["train", "c.yaml", f"run.dir={name}", *fresh], home)
+    assert code == 2 and f"{name} exists and is not a run directory" in " ".join(text.split())
+    assert {str(p): p.stat().st_mtime_ns for p in home.rglob("*")} == before, "a file was made, moved or changed"
+
+
+@pytest.mark.parametrize("command", [["train"], ["eval"], ["export"], ["report"], ["watch"], ["analyze", "lengths"]])
+def test_a_models_directory_is_no_run(home, command):
+    (home / "model").mkdir()
+    (home / "model" / "config.json").write_text('{"model_type": "llama", "hidden_size": 32}')
+    code, text = call([*command, "model", *(["out"] if command == ["export"] else [])], home)
+    assert code == 2 and "model is the directory of a model, not of a run" in " ".join(text.split())
+
+
+def test_a_page_is_written_over_a_page_only(home):
+    shutil.copytree(home / "run", home / "other")
+    before = contents(home / "run"), (home / "c.yaml").read_bytes()
+    for command in (["report", "run"], ["compare", "run", "other"]):
+        for name in ("c.yaml", "run/config.json", "run"):
+            code, text = call([*command, "-o", name], home)
+            assert code == 2 and f"{name} exists and is no page; name another file" in " ".join(text.split())
+        assert call([*command, "-o", "page.html"], home)[0] == 0
+    assert (contents(home / "run"), (home / "c.yaml").read_bytes()) == before
+
+
+def test_the_record_of_a_study_is_written_over_a_record_only(home):
+    (home / "s.yaml").write_text(
+        "question: '?'\nbase: c.yaml\nreference: a\nseeds: [1]\narms: {a: {optim.steps: 1, eval.samples: 1}}\n"
+    )
+    code, text = call(["study", "s.yaml", "--record", "run/env.json"], home)
+    assert code == 2 and "run/env.json exists and is no study's record" in " ".join(text.split())
+    assert not (home / "runs").exists(), "it is said before any work"
+
+
+def test_a_path_of_hundreds_of_levels_is_said(home):
+    deep = "/".join("x" * 1900)
+    for command in (
+        ["train", "c.yaml", f"run.dir={deep}"],
+        ["export", "run", deep],
+        ["report", "run", "-o", f"{deep}/r.html"],
+    ):
+        code, text = call(command, home)
+        assert code == 2 and "nested too deeply" in " ".join(text.split())
+
+
 @pytest.mark.parametrize("row", [{"step": 3}, {"step": 3, "time/step": None}, {"step": 3, "time/step": "long"}])
 def test_a_row_of_metrics_that_lacks_a_number_is_named(half, row):
     file = half / "run" / "metrics.jsonl"

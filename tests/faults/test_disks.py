@@ -24,7 +24,7 @@ COMMANDS = [
     ["analyze", "lengths", "run"],
     ["analyze", "profile", "run", "--problems", "2"],
     ["analyze", "efficiency", "run"],
-    ["compare", "run", "run"],
+    ["compare", "run", "other", "-o", "page.html"],
     ["study", "s.yaml"],
     ["config", "c.yaml"],
     ["train", "run"],
@@ -34,12 +34,18 @@ OVERRIDES = (1, 2, 3)
 """CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER."""
 
 
+def prepared(home: Path) -> Path:
+    """The same directory with what the commands name besides its run."""
+    (home / "s.yaml").write_text(STUDY)
+    shutil.copytree(home / "run", home / "other")
+    return home
+
+
 @pytest.mark.parametrize("size", [0, 3000, 70000] if LONG else [3000])
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_room_to_write(home, command, size):
     """A limit of a file's size stands for the disk's end: it meets every write, and needs no rights."""
-    (home / "s.yaml").write_text(STUDY)
-    before = contents(home / "run")
+    before = contents(prepared(home) / "run")
     code, text = call(command, home, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)))
     assert code == 0 or text.strip(), "it says nothing"
     after = contents(home / "run")
@@ -73,7 +79,7 @@ def obey_permissions() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_nothing_may_be_written(home, command):
-    (home / "s.yaml").write_text(STUDY)
+    prepared(home)
     for path in (home, *home.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = contents(home / "run")
@@ -109,8 +115,7 @@ if LONG:
             command, left = COMMANDS[number // 3], (0, 48, None)[number % 3]
             disk = disk_of(tmp_path / f"disk-{number}", 64 << 10)
             with unmounted(disk):
-                home = Path(shutil.copytree(whole[0], disk / "home"))
-                (home / "s.yaml").write_text(STUDY)
+                home = prepared(Path(shutil.copytree(whole[0], disk / "home")))
                 size = sum(f.stat().st_blocks for f in disk.rglob("*")) // 2
                 room = ["mount", "-o", "remount,ro" if left is None else f"remount,size={size + left}k", disk]
                 subprocess.run(room, check=True)

@@ -59,12 +59,9 @@ def write(found: Comparison, runs: list[Path], page: Path) -> None:
 
     from esr.report.page import render
     from esr.report.sources import load
-    from esr.runs.files import writable, write_text
+    from esr.runs.files import write_page
 
-    text = render(replace(load(runs), comparison=found))
-    with writable(page):
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_text(page, text)
+    write_page(page, render(replace(load(runs), comparison=found)))
     say(f"{page} has the runs side by side.")
 
 

@@ -21,13 +21,11 @@ def report(
     """
     from esr.report import page
     from esr.report import sources as data
-    from esr.runs.files import writable, write_text
+    from esr.runs.files import write_page
 
     found = data.load(paths)
     text = page.render(found)
-    with writable(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(output, text)
+    write_page(output, text)
     if json:
         shown = {section.id: bool(section.template) for section in page.sections(found)}
         show.emit({"report": str(output), "bytes": len(text.encode()), "sections": shown, "trouble": found.trouble})

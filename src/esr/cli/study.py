@@ -8,11 +8,12 @@ from rich.table import Table
 
 from esr.cli import show
 from esr.console import duration, say
+from esr.errors import UserError
 from esr.records.base import as_text
 from esr.records.study import NOT_RUN, ArmSeed, Study
-from esr.runs.files import writable, write_json
+from esr.runs.files import read_record, writable, write_json
+from esr.runs.lock import locked
 from esr.runs.places import study_directory, study_record
-from esr.runs.rundir import RunDir
 
 
 def study(
@@ -36,6 +37,8 @@ def study(
     from esr.study import result, work
 
     plan = plans.read(file)
+    if record:
+        require_place(record)
     target, kept = study_directory(plan.name), study_record(plan.name)
     command = f"esr study {file}"
     if table_only:
@@ -43,7 +46,7 @@ def study(
     else:
         with writable(target):
             target.mkdir(parents=True, exist_ok=True)
-        with RunDir(target).locked():
+        with locked(target):
             keep = lambda failed: save(result.record(plan, failed, command), kept)  # noqa: E731
             failed = work.carry_out(plan, parallel, keep)
             outcome = result.record(plan, failed, command)
@@ -58,6 +61,15 @@ def study(
     if failed:
         say(f"{len(failed)} runs failed; the same command tries them again.")
         raise typer.Exit(1)
+
+
+def require_place(record: Path) -> None:
+    """Raise `UserError` if something else than a study's record is there, which would be lost."""
+    if record.exists():
+        try:
+            read_record(record, Study)
+        except UserError:
+            raise UserError(f"{record} exists and is no study's record; name another file with --record.") from None
 
 
 def save(outcome: Study, path: Path) -> None:

@@ -44,10 +44,9 @@ def write(run: Path, page: Path, every: float | None) -> bool:
     """One version of the page; returns whether the run is complete, in which case the page no longer reloads itself."""
     from esr.report import sources as data
     from esr.report.page import render
-    from esr.runs.files import writable, write_text
+    from esr.runs.files import write_page
 
     found = data.load([run])
     complete = all(r.complete for r in found.runs)
-    with writable(page):
-        write_text(page, render(found, refresh=None if complete or every is None else max(1, round(every))))
+    write_page(page, render(found, refresh=None if complete or every is None else max(1, round(every))))
     return complete

@@ -58,11 +58,23 @@ def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Mod
     )
     torch.manual_seed(seed)
     try:
-        return peft.get_peft_model(module, settings, adapter_name=STUDENT)  # type: ignore[arg-type,return-value]
+        adapted = peft.get_peft_model(module, settings, adapter_name=STUDENT)  # type: ignore[arg-type]
     except (ValueError, TypeError, NotImplementedError) as error:
         text = " ".join(str(error).split())[:200].rstrip(".")
         remedy = "set student.lora.dropout=0" if "dropout" in text else "choose other student.lora.target_modules"
         raise UserError(f"{config.model}: LoRA does not fit this model ({text}); {remedy}.") from None
+    _require_all(lora.target_modules, adapted.targeted_module_names)
+    return adapted
+
+
+def _require_all(wanted: str | list[str], found: list[str]) -> None:
+    """Raise `UserError` if a name in a list of `target_modules` is no module's; PEFT passes over it."""
+    names = [] if isinstance(wanted, str) else wanted
+    missing = [name for name in names if not any(f".{module}".endswith(f".{name}") for module in found)]
+    if missing:
+        raise UserError(
+            f"student.lora.target_modules names {', '.join(missing)}, which this model does not have; remove that, or correct it."
+        )
 
 
 def _out_of_reach(model: nn.Module) -> str | None:

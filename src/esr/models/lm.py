@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -136,7 +137,10 @@ def resolve_device(name: str, key: str = "run.device") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"{key} is {name!r}, which is not available here ({str(error).splitlines()[0]}).") from None
+        why = textwrap.shorten(str(error).splitlines()[0], 100, placeholder=" ...")
+        raise UserError(f"{key} is {name!r}, which is not available here ({why}); auto takes what there is.") from None
+    if device.type == "meta":
+        raise UserError(f"{key} is {name!r}, which holds no numbers; auto takes what there is.")
     return device
 
 

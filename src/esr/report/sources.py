@@ -17,7 +17,7 @@ from esr.records.finding import Finding
 from esr.records.steps import BEFORE, step_name
 from esr.records.study import Study
 from esr.runs.files import read_json, read_lines, read_record
-from esr.runs.rundir import RunDir
+from esr.runs.rundir import RunDir, open_run
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def load(paths: list[Path]) -> Data:
             except UserError as error:
                 trouble.append(str(error))
         elif RunDir(path).exists():
+            open_run(path)  # a model's directory is none
             run = _run(path, _unique(path, taken), trouble)
             if run is not None:
                 runs.append(run)

@@ -18,6 +18,8 @@ from esr.records.base import FORMAT_VERSION
 
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """How JSON writes a half of a character beyond the first 65536."""
+PAGE = b"<!doctype html>"
+"""How a page begins."""
 PROBE = 1 << 16
 """Bytes written to see whether there is room for a record."""
 R = TypeVar("R", bound=BaseModel)
@@ -28,13 +30,25 @@ def writable(path: Path) -> Iterator[None]:
     """Turn a refusal by the file system into one sentence."""
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another directory.") from None
+    except (OSError, RecursionError) as error:  # the latter for a path of hundreds of levels
+        why = getattr(error, "strerror", "it is nested too deeply")
+        raise UserError(
+            f"{brief(str(path), 200)[1:-1]}: cannot be written ({why}); choose another directory."
+        ) from None
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a directory is a model's: its `config.json` is one that transformers writes."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        tree = json.loads((folder / "config.json").read_bytes())
+        return isinstance(tree, dict) and "student" not in tree and bool(tree.keys() & {"model_type", "architectures"})
+    return False
 
 
 def aside(path: Path) -> Path:
     """`NAME~1`, or the first such name that is free."""
     number = 1
+    path = path if path.name not in ("", "..") else path.resolve()
     while (target := path.with_name(f"{path.name}~{number}")).exists():
         number += 1
     return target
@@ -75,6 +89,15 @@ def write_text(file: Path, text: str) -> None:
     """Write a file so that it is at every instant either the old or the new one."""
     with _temporary(file) as out:
         out.write(text)
+
+
+def write_page(file: Path, text: str) -> None:
+    """Write a page, and the directories above it. Raises `UserError` if something else is there, which would be lost."""
+    with writable(file):
+        if file.exists() and not (file.is_file() and file.read_bytes()[: len(PAGE)].lower() in (b"", PAGE)):
+            raise UserError(f"{file} exists and is no page; name another file.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, text)
 
 
 def _temporary_name(target: Path) -> Path:
@@ -188,7 +211,8 @@ def read_lines(file: Path) -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
     """Fill a directory under a temporary name; it appears as `target`, whole and on the disk, when the block ends well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with writable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target.parent)
     work = _temporary_name(target)
     work.mkdir()

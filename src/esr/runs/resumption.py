@@ -1,7 +1,8 @@
 """Where a run goes on: what its files must be for that, and what of them is dropped. No torch here."""
 
+from esr.config import Config
 from esr.errors import UserError
-from esr.records.steps import step_of
+from esr.records.steps import step_name, step_of
 from esr.runs.files import dumps, read_lines, write_text
 from esr.runs.parts import discard, of_evaluation
 from esr.runs.rundir import RunDir
@@ -31,6 +32,18 @@ def check(run: RunDir) -> int:
         run.responses(evaluation.name)
         discard(run, of_evaluation(evaluation.name))
     return done
+
+
+def not_evaluated(run: RunDir, config: Config, done: int) -> str:
+    """A sentence for evaluations that were due before step `done` and are not here; empty if there are none."""
+    if config.eval is None:
+        return ""
+    due = range(0, done, config.eval.every) if config.eval.every else range(min(done, 1))
+    lost = [step for step in due if not run.evaluation_file(step_name(step)).exists()]
+    if not lost:
+        return ""
+    named = ", ".join(map(str, lost[:3])) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+    return f"{run.path} has no evaluation after step {named}; `esr eval {run.path} --who {lost[0] or 'base'}` makes it."
 
 
 def _saved_once(run: RunDir, rows: int) -> str:

@@ -26,6 +26,7 @@ from esr.runs.environment import Machine, environment, inexact
 from esr.runs.files import (
     aside,
     dumps,
+    is_model,
     read_json,
     read_lines,
     read_record,
@@ -130,14 +131,13 @@ class RunDir:
         place of the old one, and evaluations made under that are moved aside. Raises `UserError` if the directory holds
         something else, or a trained run with another configuration or other `inputs` (digests of what is read, by key).
         """
-        for folder in (self.path, self.evaluations_folder, self.path / "analysis", self.path / "checkpoints"):
+        for folder in (self.evaluations_folder, self.path / "analysis", self.path / "checkpoints"):
             sweep(folder)
+        self.require_own()
         if fresh and self._files():
             self._move_aside()
         if self.exists():
             self._adopt(config, inputs or {})
-        elif self._files():
-            raise UserError(f"{self.path} exists and is not a run directory; choose another with run.dir=PATH.")
         with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.config_file, {"format_version": FORMAT_VERSION, **portable(config, self.path)})
@@ -145,6 +145,12 @@ class RunDir:
                 write_json(self.environment_file, {**environment(machine), "resumed": []})
             if inputs and self.inputs() != inputs:
                 write_json(self.environment_file, {**self.environment(), "inputs": {**self.inputs(), **inputs}})
+
+    def require_own(self) -> None:
+        """Raise `UserError` if something else than a run is here."""
+        sweep(self.path)
+        if self._files() and (not self.exists() or is_model(self.path)):
+            raise UserError(f"{self.path} exists and is not a run directory; choose another with run.dir=PATH.")
 
     def _files(self) -> list[Path]:
         """Whatever is here but the lock, `config.json` first, which makes it a run."""
@@ -213,7 +219,9 @@ class RunDir:
         return in_use(self.path)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep a second process out of this directory."""
+        """Keep a second process out of this directory. Raises `UserError` if something else than a run is here."""
+        with writable(self.path):
+            self.require_own()
         return locked(self.path)
 
     # Training
@@ -331,4 +339,8 @@ def open_run(path: str | Path) -> RunDir:
     run = RunDir(path)
     if not run.exists():
         raise UserError(f"{path} is not a run directory (it has no config.json).")
+    if is_model(run.path):
+        raise UserError(
+            f"{path} is the directory of a model, not of a run; give a run, or a YAML file that names the model."
+        )
     return run

@@ -98,6 +98,25 @@ def test_a_sharded_student_is_spread_over_the_ranks():
     assert sharded.optimizer == whole.optimizer // 4
 
 
+def test_a_sharded_student_is_whole_while_it_writes():
+    """Its shard and its gathered weights, beside what an unsplit one of the same shard would take."""
+    placed = Placed(ranks=4, sharded=True)
+    found = plan(config(**EVALUATED), HELD, 80 * GIB, 100, placed=placed)
+    resting = found.student + found.teacher + 2 * found.optimizer // 3
+    assert found.writing == resting + STUDENT.weights + STUDENT.writing(4, 200)
+    assert found.evaluating >= resting + STUDENT.weights + STUDENT.writing(found.problems * 4, 1000)
+
+
+def test_what_servers_write_takes_no_memory_here():
+    there = {"engine": "vllm", "server": ["http://127.0.0.1:1"]}
+    sections = {"rollout": there, "eval": {**EVALUATED["eval"], **there}}
+    found, own = (plan(config(**s), HELD, 80 * GIB, 100) for s in (sections, EVALUATED))
+    assert (found.writing, found.evaluating, found.problems) == (0, 0, None)
+    assert found.training == own.training
+    assert own.writing and "student writes" in " ".join(own.describe())
+    assert "student writes" not in " ".join(found.describe())
+
+
 @pytest.mark.parametrize(
     ("text", "bytes"), [("24GiB", 24 * GIB), ("80 GB", 80 * 10**9), ("0.5gib", GIB // 2), ("900MiB", 900 * 2**20)]
 )

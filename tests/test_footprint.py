@@ -1,5 +1,7 @@
 """The memory plan: the same from shapes alone as from loaded models, and what is added up is what there is."""
 
+from dataclasses import replace
+
 import peft
 import pytest
 import torch
@@ -35,6 +37,24 @@ def test_shapes_alone_give_the_plan_of_the_loaded_models():
     assert loaded.student.weights == sum(4 * p.numel() for p in student().module.parameters())
     assert loaded.trained == sum(4 * p.numel() for p in student().module.parameters() if p.requires_grad)
     assert loaded.activations.plain == pytest.approx(shapes.activations.plain, rel=0.02)
+
+
+def test_autocast_keeps_a_copy_of_the_weights_and_no_more_for_a_longer_row():
+    """On the meta device, which has no autocast, as on one that has."""
+
+    def full(device: str, layers: int = 2) -> LM:
+        with torch.device(device):
+            model = make_model(1, layers=layers)
+        return LM(model.eval().requires_grad_(True), None, make_lm(1).config, (2,), autocast=torch.bfloat16)
+
+    real, shapes = (footprint(full(device), teacher(), CPU).activations for device in ("cpu", "meta"))
+    linears = sum(m.weight.numel() for m in full("cpu").module.model.modules() if isinstance(m, torch.nn.Linear))
+    assert shapes.fixed == pytest.approx(2 * linears, rel=0.02)
+    assert real.fixed == pytest.approx(2 * linears, rel=0.1)
+    assert real.plain <= shapes.plain <= 1.2 * real.plain, "attention has no fused kernel there"
+    held = footprint(full("meta"), teacher(), CPU)
+    assert held.micro_batch(10, 0, False) - held.micro_batch(0, 0, False) == 10 * shapes.plain
+    assert held.micro_batch(0, 0, False) == shapes.fixed
 
 
 def test_weights_that_both_share_count_once_and_a_pass_leaves_no_trace():
@@ -73,3 +93,5 @@ def test_decoding_copies_what_it_packs_or_merges():
     inside = sum(4 * m.base_layer.weight.numel() for m in adapted.module.modules() if hasattr(m, "base_layer"))
     assert held(adapted, torch.device("meta")).copies == inside
     assert held(adapted, CPU).copies == inside + 4 * adapted.causal_lm.lm_head.weight.numel()
+    full = replace(teacher(), autocast=torch.bfloat16)
+    assert held(full, torch.device("meta")).copies == linears // 2

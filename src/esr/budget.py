@@ -48,6 +48,10 @@ class Placed:
         """The student's weights on each device that trains; of shards, two layers are whole at a time."""
         return held.weights // self.ranks + 2 * held.layer if self.sharded else held.weights
 
+    def gathered(self, held: Held) -> int:
+        """What lies beside the student's shards while it writes, for which its weights are whole on every device."""
+        return held.weights if self.sharded else 0
+
     def teacher_bytes(self, held: Held) -> int:
         """The teacher's weights beside them. Of a server's model, only the head is applied here."""
         moved = 2 * held.layer + held.head
@@ -75,11 +79,11 @@ class Budget:
     micro_batch_tokens: int
     checkpointing: bool
     problems: int | None
-    """Problems that are evaluated together; None without an evaluation."""
+    """Problems that are evaluated together; None where this process evaluates none."""
     training: int
     """Peak while gradients are accumulated."""
     writing: int
-    """Peak while the student writes a step's rollouts."""
+    """Peak while the student writes a step's rollouts; 0 where servers do."""
     evaluating: int
     """Peak of an evaluation."""
     remedies: tuple[str, ...] = ()
@@ -99,7 +103,8 @@ class Budget:
         yield (
             f"Memory: weights {gib(self.student)} (student) and {gib(self.teacher)} (teacher), gradients and optimiser "
             f"{gib(self.optimizer)}; at most {gib(self.training)} in training, in micro-batches of {self.micro_batch_tokens:,} "
-            f"tokens{' with gradient checkpointing' if self.checkpointing else ''}, {gib(self.writing)} while the student writes"
+            f"tokens{' with gradient checkpointing' if self.checkpointing else ''}"
+            + (f", {gib(self.writing)} while the student writes" if self.writing else "")
             + (f", {gib(self.evaluating)} in evaluations of {self.problems} problems together" if self.problems else "")
             + f"; there are {gib(self.memory)}."
         )
@@ -132,11 +137,14 @@ def plan(
     rows = config.rollout.prompts_per_step * config.rollout.samples_per_prompt // placed.ranks
     resting = student + teacher + 2 * trained
     problems, evaluating = None, 0
-    if config.eval:
-        length, sides = asked + config.eval.max_new_tokens, (held.student, held.teacher)[: 1 + config.eval.teacher]
-        free = int(memory * SHARE) - resting
-        problems = config.eval.batch_size or min(together(side, free, length, config.eval.samples) for side in sides)
-        evaluating = resting + max(side.writing(problems * config.eval.samples, length) for side in sides)
+    whole = placed.gathered(held.student)
+    if config.eval and config.eval.engine == "local":
+        length, samples = asked + config.eval.max_new_tokens, config.eval.samples
+        sides = [(held.student, resting + whole), (held.teacher, resting)][: 1 + config.eval.teacher]
+        fitting = (together(side, int(memory * SHARE) - beside, length, samples) for side, beside in sides)
+        problems = config.eval.batch_size or min(fitting)
+        evaluating = max(beside + side.writing(problems * samples, length) for side, beside in sides)
+    local = config.rollout.engine == "local"
     used = min(tokens, row * max(1, rows))
     return Budget(
         memory=memory,
@@ -147,7 +155,7 @@ def plan(
         checkpointing=checkpointing,
         problems=problems,
         training=fixed + held.micro_batch(used, used * config.rollout.max_new_tokens // row, checkpointing),
-        writing=resting + held.student.writing(max(1, rows), row),
+        writing=resting + whole + held.student.writing(max(1, rows), row) if local else 0,
         evaluating=evaluating,
     )
 
@@ -186,8 +194,8 @@ def micro_batch(config: Config, held: Footprint, free: int, row: int) -> tuple[i
     """
     wanted, tokens = config.optim.gradient_checkpointing, 0
     for choice in (False, True) if wanted is None else (wanted,):
-        logits = held.micro_batch(0, row, choice)
-        tokens = int((free - logits) / held.micro_batch(1, 0, choice))
+        beside, logits = held.micro_batch(0, 0, choice), held.micro_batch(0, row, choice)
+        tokens = int((free - logits) / (held.micro_batch(1, 0, choice) - beside))
         if tokens >= (config.optim.micro_batch_tokens or ENOUGH):
             break
     return config.optim.micro_batch_tokens or max(row, min(tokens, ENOUGH)), choice

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ class Activations:
     """With gradient checkpointing: the inputs of the layers."""
     layer: int
     """What the largest layer keeps while it is computed again."""
+    fixed: int = 0
+    """Of a pass, not of a token: weights in the type of autocast."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Footprint:
         a = self.activations
         kept = a.checkpointed + a.layer if checkpointing else a.plain
         logits = LOGIT_COPIES * max(self.student.logits, self.teacher.logits)
-        return tokens * kept + min(positions * logits, CHUNK_ELEMENTS * 4 * LOGIT_COPIES)
+        return a.fixed + tokens * kept + min(positions * logits, CHUNK_ELEMENTS * 4 * LOGIT_COPIES)
 
 
 def footprint(student: LM, teacher: LM, device: torch.device) -> Footprint:
@@ -105,7 +108,7 @@ def held(lm: LM, device: torch.device, shared: Set[nn.Parameter] = frozenset()) 
     head: nn.Module | None = model.get_output_embeddings()  # type: ignore[operator]
     return Held(
         weights=sum(_bytes(p) for p in lm.module.parameters() if p not in shared),
-        copies=sum(_bytes(m.weight) for m in _copied(lm.module, device)),
+        copies=sum(m.weight.numel() * (lm.autocast or m.weight.dtype).itemsize for m in _copied(lm, device)),
         layer=max(layers, default=0),
         head=sum(map(_bytes, head.parameters())) if head is not None else 0,
         cache=cache[0],
@@ -114,15 +117,15 @@ def held(lm: LM, device: torch.device, shared: Set[nn.Parameter] = frozenset()) 
     )
 
 
-def _copied(module: nn.Module, device: torch.device) -> Iterator[nn.Linear]:
-    """Linear layers of which decoding makes a copy: those with an adapter; on a CPU the others too."""
+def _copied(lm: LM, device: torch.device) -> Iterator[nn.Linear]:
+    """Linear layers of which decoding makes a copy: those with an adapter; on a CPU, or in another type, the others too."""
     inside: set[nn.Module] = set()
-    for part in module.modules():
+    for part in lm.module.modules():
         if isinstance(part, BaseTunerLayer):
             inside.update(part.modules())
             if isinstance(part.base_layer, nn.Linear):
                 yield part.base_layer
-        elif isinstance(part, nn.Linear) and part not in inside and device.type == "cpu":
+        elif isinstance(part, nn.Linear) and part not in inside and (lm.autocast or device.type == "cpu"):
             yield part
 
 
@@ -162,18 +165,21 @@ def activations(lm: LM) -> Activations:
     training = lm.module.training
     lm.module.train()
     try:
-        plain = _per_token(lm)
+        fixed, plain = _of_a_pass(lm)
     finally:
         lm.module.train(training)
-    return Activations(plain, (layers + 1) * hidden * _element(lm), -(-plain // layers))
+    return Activations(plain, (layers + 1) * hidden * _element(lm), -(-plain // layers), fixed)
 
 
-def _per_token(lm: LM) -> int:
-    """Bytes kept for a token. What grows with the square of the length counts only if the model's own attention keeps it:
-    on the meta device, which has no fused kernel, all attention would."""
-    once, twice = _kept(lm, TOKENS) / TOKENS, _kept(lm, 2 * TOKENS) / (2 * TOKENS)
+def _of_a_pass(lm: LM) -> tuple[int, int]:
+    """Bytes kept whatever the length, which only autocast does, and for each token. What grows with the square of the length
+    counts only if the model's own attention keeps it: on the meta device, which has no fused kernel, all attention would."""
+    powers = (0, 1, 2) if lm.autocast else (1, 2)
+    lengths = [TOKENS * (i + 1) for i in range(len(powers))]
+    kept = [_kept(lm, length) for length in lengths]
+    *fixed, each, square = np.linalg.solve([[length**p for p in powers] for length in lengths], kept)
     eager = lm.causal_lm.config._attn_implementation == "eager"  # type: ignore[union-attr]
-    return int(twice if eager else 2 * once - twice)
+    return round(sum(fixed)), int(each + 2 * TOKENS * square * eager)
 
 
 def _kept(lm: LM, length: int) -> int:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import peft
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from transformers import (
     PreTrainedTokenizerBase,
 )
@@ -94,8 +96,24 @@ class LM:
             if isinstance(self.module, peft.PeftModel):
                 stack.enter_context(_adapter(self.module, self.adapter))
             if self.autocast is not None:
-                stack.enter_context(torch.autocast(self.device.type, self.autocast))
+                kind = self.device.type
+                stack.enter_context(Cast(self.autocast) if kind == "meta" else torch.autocast(kind, self.autocast))
             yield
+
+
+class Cast(TorchFunctionMode):
+    """What autocast does with products, for the meta device, which has no autocast."""
+
+    PRODUCTS = frozenset({F.linear, F.scaled_dot_product_attention, torch.matmul, Tensor.matmul, torch.bmm})
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self.PRODUCTS:
+            args = [a.to(self.dtype) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args]
+        return func(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

@@ -64,8 +64,9 @@ trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second 
 	$(BIN)/python examples/smollm2/make_models.py
 	$(BIN)/python bench/step.py --trl-python .venv-trl/bin/python --out results/bench/step.json
 
-recipes: setup ## Hold exported recipes against the configuration of verl and ms-swift (20 MB into .venv-recipes)
-	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-recipes verl==0.9.1 ms-swift==4.6.0
+recipes: setup ## Have verl and ms-swift read exported recipes with their own classes (360 MB into .venv-recipes)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-recipes/verl --requirement tools/recipes/verl.txt
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-recipes/ms-swift --requirement tools/recipes/ms-swift.txt
 	$(BIN)/python tools/check_recipes.py .venv-recipes
 
 vllm: setup ## Compare with a real vLLM server (in .venv-vllm, about 2 GB): scores, rollouts, evaluation, a server that is killed

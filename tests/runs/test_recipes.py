@@ -47,6 +47,15 @@ def test_the_divergence_is_theirs_of_the_same_name():
     assert translate(config(), "verl").settings["distillation"]["distillation_loss"]["loss_mode"] == "k1"
 
 
+def test_what_verls_dataclasses_refuse_otherwise_is_there():
+    """One teacher on the one GPU that it is given, and micro-batches of some size."""
+    settings = translate(config(), "verl").settings
+    pool = settings["distillation"]["n_gpus_per_node"] * settings["distillation"]["nnodes"]
+    teacher = settings["distillation"]["teacher_models"]["teacher_model"]
+    assert teacher["num_replicas"] * teacher["inference"]["tensor_model_parallel_size"] == pool
+    assert settings["actor_rollout_ref"]["actor"]["use_dynamic_bsz"]
+
+
 @pytest.mark.parametrize("tool", TOOLS)
 def test_esr_export_writes_recipe_prompts_and_notes(tool, tmp_path, monkeypatch, pair_dir, capsys):
     monkeypatch.chdir(tmp_path)

@@ -106,6 +106,7 @@ def _verl(config: Config) -> ToolConfig:
             "actor": {
                 "optim": {"lr": config.lr, "weight_decay": optim.weight_decay, "lr_warmup_steps_ratio": optim.warmup_ratio},
                 "grad_clip": optim.clip, "ppo_mini_batch_size": rollout.prompts_per_step, "ppo_epochs": 1, "use_kl_loss": False,
+                "use_dynamic_bsz": True,
                 "loss_agg_mode": {"sequence_mean": "seq-mean-token-mean", "token_mean": "token-mean", "token_sum": "seq-mean-token-sum"}[
                     config.loss.aggregation
                 ],
@@ -118,7 +119,11 @@ def _verl(config: Config) -> ToolConfig:
         "distillation": {
             "enabled": True,
             "distillation_loss": {**loss, "topk": 64, "use_task_rewards": False, "loss_max_clamp": None, "log_prob_min_clamp": None},
-            "teacher_models": {"teacher_model": {"key": "esr", "model_path": config.teacher.model, "num_replicas": 1}},
+            "teacher_models": {
+                "teacher_model": {
+                    "key": "esr", "model_path": config.teacher.model, "num_replicas": 1, "inference": {"tensor_model_parallel_size": 1},
+                },
+            },
             "n_gpus_per_node": 1, "nnodes": 1,
         },
         "trainer": {"total_training_steps": optim.steps, "total_epochs": 1, "default_local_dir": "output"},

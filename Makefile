@@ -111,6 +111,7 @@ docs: setup ## Write the generated documents anew
 	$(BIN)/python tools/write_cli.py > docs/cli.md
 	$(BIN)/python tools/write_results.py > docs/results.md
 	$(BIN)/python tools/write_when.py > docs/when.md
+	$(BIN)/python tools/write_fits.py > docs/fits.md
 
 clean: ## Remove .venv and caches (runs and models stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -4,7 +4,8 @@
 
 On a CPU the resident set above that of the process before it loads anything counts, on a CUDA device the allocated bytes.
 The C library's allocator is told to give back what is freed (MALLOC_MMAP_THRESHOLD_): what it keeps otherwise is its own.
-Rollouts are not sampled but made up at their full length, so that every setting does exactly what it says.
+Rollouts are not sampled but made up at their full length, so that every setting does exactly what it says. One setting, in which little
+but the weights is held, is measured with the teacher beside the student and with an offloaded one: peak, and the loss of both steps.
 """
 
 import argparse
@@ -23,6 +24,7 @@ SETTINGS: tuple[dict[str, object], ...] = (
     {"rows": 4, "n": 100, "micro": 1024, "r": 8},
     {"rows": 2, "n": 100, "micro": 1024, "full": True},
 )
+OFFLOADED: dict[str, object] = {"rows": 2, "n": 16, "micro": 1024, "checkpointing": True}
 PROMPT = 60
 
 
@@ -31,7 +33,15 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 
 def made_up(
-    student: str, teacher: str, rows: int, prompt: int, n: int, micro: int, checkpointing: bool = False, **options: Any
+    student: str,
+    teacher: str,
+    rows: int,
+    prompt: int,
+    n: int,
+    micro: int,
+    checkpointing: bool = False,
+    placement: str = "same",
+    **options: Any,
 ) -> tuple[Any, Any]:
     """A distiller, and a batch of rollouts that were not sampled. `options` are keys of `student`."""
     import torch
@@ -49,7 +59,7 @@ def made_up(
 
     sides = {
         "student": {"model": student, "dtype": "float32", **options},
-        "teacher": {"model": teacher, "dtype": "float32"},
+        "teacher": {"model": teacher, "dtype": "float32", "placement": placement},
     }
     config, device = Config.model_validate({**sides, "data": {"source": "none.jsonl"}}), resolve_device("auto")
     ours = load_student(config.student, device, (2,), 0)
@@ -71,10 +81,11 @@ def made_up(
 
 
 def measure(
-    student: str, teacher: str, rows: int, n: int, micro: int, checkpointing: bool, r: int, full: bool
-) -> dict[str, int]:
-    """Bytes planned and measured for two steps, in this process."""
+    student: str, teacher: str, rows: int, n: int, micro: int, checkpointing: bool, r: int, full: bool, placement: str
+) -> dict[str, Any]:
+    """Bytes planned and measured for two steps, in this process, with the steps' losses and the weights' bytes."""
     import esr.train  # noqa: F401  (what is imported is no part of what is measured)
+    from esr.budget import Placed
     from esr.distill import gradient, update
     from esr.footprint import footprint
     from esr.meters import PeakMemory, Phases
@@ -83,16 +94,17 @@ def measure(
     device = resolve_device("auto")
     before = held(device)
     options = {"lora": {"r": r}, "train": "full" if full else "lora"}
-    distiller, batch = made_up(student, teacher, rows, PROMPT, n, micro, checkpointing, **options)
+    distiller, batch = made_up(student, teacher, rows, PROMPT, n, micro, checkpointing, placement, **options)
     holding = footprint(distiller.student, distiller.teacher, device)
-    peak = PeakMemory(device)
+    peak, losses = PeakMemory(device), []
     for index in range(2):
-        gradient(distiller, batch, index, Phases(device), micro)
+        losses.append(gradient(distiller, batch, index, Phases(device), micro).loss)
         update(distiller, 1e-4)
     tokens = min(micro, rows * (PROMPT + n)) // (PROMPT + n) * (PROMPT + n)
-    fixed = holding.student.weights + holding.teacher.weights + holding.optimizer
+    weights = {"student": holding.student.weights, "teacher": holding.teacher.weights}
+    fixed = weights["student"] + Placed(placement).teacher_bytes(holding.teacher) + holding.optimizer  # type: ignore[arg-type]
     planned = fixed + holding.micro_batch(tokens, tokens * n // (PROMPT + n), checkpointing)
-    return {"planned": planned, "measured": int(peak.gib() * 2**30) - before}
+    return {"planned": planned, "measured": int(peak.gib() * 2**30) - before, "losses": losses, "weights": weights}
 
 
 def held(device) -> int:  # type: ignore[no-untyped-def]
@@ -112,30 +124,29 @@ def main() -> None:
     parser.add_argument("--setting", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.setting:
-        print(
-            json.dumps(
-                measure(args.student, args.teacher, **{"checkpointing": False, "r": 32, "full": False, **args.setting})
-            )
-        )
+        usual = {"checkpointing": False, "r": 32, "full": False, "placement": "same"}
+        print(json.dumps(measure(args.student, args.teacher, **{**usual, **args.setting})))
         return
-    results = []
-    print(f"{'setting':58}{'planned':>10}{'measured':>10}{'ratio':>8}")
-    for setting in SETTINGS:
-        command = [sys.executable, str(Path(__file__)), "--student", args.student, "--teacher", args.teacher]
-        done = subprocess.run(
-            [*command, "--setting", json.dumps(setting)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            env={**os.environ, **ALLOCATOR},
-        )
-        found = json.loads(done.stdout.strip().splitlines()[-1])
-        results.append({"setting": setting, **found})
-        text = ", ".join(f"{key} {value}" for key, value in setting.items())
-        cells = [f"{found[key] / 2**30:.2f} GiB" for key in ("planned", "measured")]
-        print(f"{text:58}{cells[0]:>10}{cells[1]:>10}{found['planned'] / found['measured']:8.2f}", flush=True)
+    print(f"{'setting':72}{'planned':>10}{'measured':>10}{'ratio':>8}")
+    settings = [in_a_process(args, setting) for setting in SETTINGS]
+    placements = [in_a_process(args, {**OFFLOADED, "placement": where}) for where in ("same", "offloaded")]
     if args.out:
-        args.out.write_text(json.dumps({"prompt": PROMPT, "settings": results}, indent=1) + "\n")
+        kept = [{key: s[key] for key in ("setting", "planned", "measured")} for s in settings]
+        record = {"prompt": PROMPT, "settings": kept, "placements": placements}
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def in_a_process(args: argparse.Namespace, setting: dict[str, object]) -> dict[str, Any]:
+    """What `measure` finds in a setting, which is printed."""
+    command = [sys.executable, str(Path(__file__)), "--student", args.student, "--teacher", args.teacher]
+    environment = {**os.environ, **ALLOCATOR}
+    run = [*command, "--setting", json.dumps(setting)]
+    done = subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    text = ", ".join(f"{key} {value}" for key, value in setting.items())
+    cells = [f"{found[key] / 2**30:.2f} GiB" for key in ("planned", "measured")]
+    print(f"{text:72}{cells[0]:>10}{cells[1]:>10}{found['planned'] / found['measured']:8.2f}", flush=True)
+    return {"setting": setting, **found}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What fits on which cards, and what a step costs there at least: from the shapes of real models, with no card at hand.
 
-    python bench/scale.py [--out results/bench/scale.json]
+    python bench/scale.py [table] [measured] [--out results/bench/scale.json]
 
 What fits is the memory plan (`esr.budget.plan`) of a configuration, two models' shapes (bench/gpu/shapes, made on the meta device)
 and a card's memory. Seconds are a floor: weights and caches read at the card's full bandwidth, products at its full speed, weights
@@ -12,7 +12,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ PAIRS = (
     ("qwen2.5-7b", "qwen2.5-32b"),
     ("qwen2.5-32b", "qwen2.5-72b"),
 )
+TRAINED = ("lora", "full")
 PROMPT, LENGTHS, CARDS = 150, (ESR_N, FULL_ROLLOUT_CAP), (1, 2, 4, 8)
 """Tokens of every prompt; values of N, to which every response goes; numbers of cards that are tried."""
 FLOAT32 = 4
@@ -180,30 +181,42 @@ def floor(
     }
 
 
-def choices(teacher: str, full: bool, held: Footprint, memory: float) -> Iterator[tuple[int, int, Placed]]:
-    """(cards, those of them that only the teacher is on, how the others hold the models), the fewest cards first.
+def apart(weights: int, memory: float) -> int | None:
+    """Cards of a server with so many bytes of weights, which fill no more of them than a plan fills."""
+    return next((c for c in CARDS if weights <= c * SHARE * memory), None)
 
-    A teacher on cards of its own fills no more of them than a plan fills.
-    """
-    apart = next((c for c in CARDS if held.teacher.weights <= c * SHARE * memory), None)
+
+def choices(teacher: str, full: bool, held: Footprint, memory: float) -> Iterator[tuple[int, Placed]]:
+    """(cards that only the teacher is on, how the others hold the models), the fewest cards first."""
+    alone = apart(held.teacher.weights, memory)
     for ranks in CARDS:
-        extra = {"server": apart, "device": 1 if apart == 1 and ranks == 1 else None}.get(teacher, 0)
+        extra = {"server": alone, "device": 1 if alone == 1 and ranks == 1 else None}.get(teacher, 0)
         if extra is not None and not (teacher == "sharded" and ranks == 1):
-            yield ranks + extra, extra, Placed(teacher, ranks, full and ranks > 1)  # type: ignore[arg-type]
+            yield extra, Placed(teacher, ranks, full and ranks > 1)  # type: ignore[arg-type]
 
 
 def cell(config: Config, models: Models, teacher: str, machine: Machine) -> dict[str, Any] | None:
-    """The fewest cards on which a run fits with the teacher so placed, and a step there; None if it does on none that are tried."""
+    """The fewest cards on which a run fits with the teacher so placed, and a step there; None if it does on none that are tried.
+
+    An adapter's student that has no room to write beside the rest does so on a server.
+    """
     full = config.student.train == "full"
-    for cards, extra, placed in choices(teacher, full, models.held, machine.memory):
-        found = plan(config, models.held, int(machine.memory), PROMPT, placed=placed)
-        if found.fits:
-            micro = found.micro_batch_tokens
-            phases = floor(config, models, placed, machine, micro, found.checkpointing, servers=max(1, extra))
-            return {
-                "cards": cards, "teacher_cards": extra, "peak": found.peak, "micro_batch_tokens": micro,
-                "checkpointing": found.checkpointing, "seconds": phases, "step": in_all(phases, teacher),
-            }  # fmt: skip
+    writers = [0] if full else [0, apart(models.held.student.weights, machine.memory)]
+    for writer in filter(lambda cards: cards is not None, writers):
+        asked = {"engine": "vllm", "server": ["http://student"]} if writer else {}
+        written = config.model_copy(update={"rollout": config.rollout.model_copy(update=asked)})
+        for extra, placed in choices(teacher, full, models.held, machine.memory):
+            found = plan(written, models.held, int(machine.memory), PROMPT, placed=placed)
+            if found.fits:
+                micro = found.micro_batch_tokens
+                phases = floor(config, models, placed, machine, micro, found.checkpointing, servers=max(1, extra))
+                if writer:  # all rows are there
+                    phases["write"] = floor(config, models, Placed(), machine, micro, False)["write"] / writer
+                return {
+                    "cards": placed.ranks + extra + writer, "teacher_cards": extra, "writer_cards": writer, "peak": found.peak,
+                    "micro_batch_tokens": micro, "checkpointing": found.checkpointing, "seconds": phases,
+                    "step": in_all(phases, teacher),
+                }  # fmt: skip
     return None
 
 
@@ -218,7 +231,7 @@ def table(folder: Path) -> list[dict[str, Any]]:
     """Every pair, trained either way, at both N, with each placement, on each machine."""
     rows = []
     for pair in PAIRS:
-        for train in ("lora", "full"):
+        for train in TRAINED:
             models = Models.of(configuration(folder, *pair, train, ESR_N))
             for n in LENGTHS:
                 config = configuration(folder, *pair, train, n)
@@ -246,16 +259,16 @@ def article(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def ours(folder: Path, machine: Machine) -> list[dict[str, Any]]:
-    """The steps of results/bench/step.json, one thread of a processor: responses of the mean length that they had."""
-    record, found = json.loads((RECORDS / "step.json").read_text()), []
-    measured, (prompt, micro) = record["types"]["float32"], OURS
-    for arm, n in (("esr-configured", record["n"]), ("full-configured", record["full"])):
-        config = configuration(folder, "smollm2-135m-28", "smollm2-135m", "lora", n, "float32", measured["batch"])
-        row, models = measured["arms"][arm], Models.of(config)
-        phases = floor(config, models, Placed(), machine, micro, False, prompt, row["tokens"] / measured["batch"])
+def ours(folder: Path, thread: Machine) -> list[dict[str, Any]]:
+    """The steps of results/bench/step.json on two cores, each a `thread`: responses of the mean length that they had."""
+    record, (prompt, micro), found = json.loads((RECORDS / "step.json").read_text()), OURS, []
+    machine = replace(thread, bandwidth=2 * thread.bandwidth, flops=2 * thread.flops)
+    for arm, n in (("esr", record["n"]), ("full", record["full"])):
+        config = configuration(folder, "smollm2-135m-28", "smollm2-135m", "lora", n, "float32", record["batch"])
+        row, models = record["arms"][arm], Models.of(config)
+        phases = floor(config, models, Placed(), machine, micro, False, prompt, row["tokens"] / record["batch"])
         seconds = {"write": row["generate"], "score": row["score"], "train": row["train"]}
-        found.append({"what": f"`bench/step.py`, SmolLM2, one thread, N = {n}", "phases": beside(phases, seconds)})
+        found.append({"what": f"`bench/step.py`, SmolLM2, two CPU cores, N = {n}", "phases": beside(phases, seconds)})
     return found
 
 
@@ -287,19 +300,18 @@ def planned() -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=["table", "measured", []], help="what to do anew; default: both")
     parser.add_argument("--out", type=Path, default=RECORDS / "scale.json")
     args = parser.parse_args()
-    here = processor()
+    record = json.loads(args.out.read_text()) if args.parts and args.out.exists() else {}
     with tempfile.TemporaryDirectory() as place, quiet():
         folder = Path(place)
-        record = {
-            "prompt": PROMPT,
-            "rows": Config.model_fields["rollout"].default.prompts_per_step,
-            "machines": {name: asdict(machine) for name, machine in {**MACHINES, "here": here}.items()},
-            "table": table(folder),
-            "memory": planned(),
-            "seconds": [*article(folder), *ours(folder, here)],
-        }
+        if "measured" in (args.parts or ["measured"]):
+            here = processor()
+            record |= {"here": asdict(here), "memory": planned(), "seconds": [*article(folder), *ours(folder, here)]}
+        if "table" in (args.parts or ["table"]):
+            machines = {name: asdict(machine) for name, machine in {**MACHINES, "A6000": A6000}.items()}
+            record |= {"prompt": PROMPT, "machines": machines, "table": table(folder)}
     args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -1,9 +1,17 @@
 """Benchmarks for machines that the tests do not have, at small shapes: they work, and go on where they were broken off."""
 
+import functools
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from esr.budget import Placed
+from esr.config import Config
+from esr.footprint import Activations, Footprint, Held
 
 BENCH = Path(__file__).parent.parent / "bench"
 RUN = BENCH / "gpu" / "run.py"
@@ -36,3 +44,22 @@ def test_the_endurance_bench_disturbs_what_a_step_runs(tmp_path, monkeypatch):
     usual = [getattr(place, name) for place, name in places]
     endurance.Faults(1, tmp_path / "faults.jsonl").install()
     assert all(getattr(place, name) is not old for (place, name), old in zip(places, usual, strict=True))
+
+
+def test_the_floor_of_a_step_by_hand(monkeypatch):
+    """Models of 110 weights of two bytes, a card that reads 1,000 bytes a second, or does 1,000 operations."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    scale = importlib.import_module("scale")
+    held = Held(weights=220, copies=0, layer=20, head=20, cache=0, state=0, logits=4)
+    models = scale.Models(*[scale.Size(100, 10, 2)] * 2, Footprint(held, held, 40, Activations(1, 1, 1)))
+    tree = {"student": {"model": "s"}, "teacher": {"model": "t"}, "data": {"source": "d.jsonl"}}
+    step = functools.partial(scale.floor, Config.model_validate(tree), models, micro=4096, checkpointing=False)
+    reading = scale.Machine(1e9, 1e3, 1e30, 1e2, 1e1, "")
+    phases = {"write": 100 * 0.22, "score": 0.22, "train": 0.44, "update": 7 * 40 / 1e3}
+    assert step(Placed(), reading) == pytest.approx(phases)
+    assert step(Placed("offloaded"), reading)["score"] == pytest.approx(22)
+    assert step(Placed("sharded", ranks=2), reading)["score"] == pytest.approx(1.1)
+    computing = scale.Machine(1e9, 1e30, 1e3, 1e30, 1e30, "")
+    one, two = (step(Placed(ranks=ranks), computing) for ranks in (1, 2))
+    assert one["score"] == pytest.approx(2 * 16 * (100 * 250 + 10 * 100) / 1e3)
+    assert one["train"] == 2 * one["score"] and two["train"] == one["train"] / 2

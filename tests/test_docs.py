@@ -101,7 +101,7 @@ def test_every_make_target_and_script_of_the_readme_exists():
             assert done.returncode == 0
 
 
-@pytest.mark.parametrize("page", ["cli", "results", "when"])
+@pytest.mark.parametrize("page", ["cli", "results", "when", "fits"])
 def test_generated_pages_are_current(page):
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / f"write_{page}.py")], capture_output=True, text=True, check=True

@@ -3,6 +3,7 @@
 # ruff: noqa: E501 (sentences)
 
 from collections.abc import Callable
+from typing import Any
 
 from write_results import RESULTS, read, table
 
@@ -32,6 +33,28 @@ def memory() -> list[str]:
         "allocator is told to give back what is freed (`MALLOC_MMAP_THRESHOLD_=65536`), as what it keeps otherwise is its own. GiB.",
         "",
         *table(["rows, N, tokens of a micro-batch", "planned", "measured", "ratio"], rows),
+        *placements(record["placements"]),
+    ]
+
+
+def placements(found: list[dict[str, Any]]) -> list[str]:
+    """A teacher beside the student, and an offloaded one."""
+    gib = lambda size: f"{size / 2**30:.2f}"  # noqa: E731
+    both, how = sum(found[0]["weights"].values()), found[0]["setting"]
+    rows = [
+        [
+            f"`{s['setting']['placement']}`",
+            gib(s["planned"]),
+            gib(s["measured"]),
+            ", ".join(f"{loss:.9f}" for loss in s["losses"]),
+        ]
+        for s in found
+    ]
+    return [
+        f"Where the teacher lies, in a setting that holds little but weights ({how['rows']} rows, N = {how['n']}, gradient checkpointing). The two "
+        f"models' weights are {gib(both)} GiB together.",
+        "",
+        *table(["`teacher.placement`", "planned", "measured", "losses of the two steps"], rows),
     ]
 
 

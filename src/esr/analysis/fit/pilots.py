@@ -42,7 +42,7 @@ def train(check: Check, plan: Prepared) -> Cost:
     for n, steps in [*((n, check.steps) for n in check.lengths), (cap, FULL_STEPS)]:
         run, config = check.folder(str(n)), configured(plan.config, n, steps)
         if not here().of_first(run.complete(config)):
-            say(f"Pilot: {steps} steps at N = {n}.")
+            say(f"Pilot of {steps} {'step' if steps == 1 else 'steps'} at N = {n}.")
             carry_out(replace(plan, config=config, measured=Chosen([])), run, teacher=check.models.teacher)
     here().gather(None)  # rank 0 has saved what all will load
     return cost(check, cap)

@@ -39,7 +39,7 @@ from esr.runs.rundir import RunDir
 from esr.sampling.noise import Noise
 from esr.sampling.respond import respond
 from esr.sampling.sampler import Sampler
-from esr.sampling.server import Writer, distance, name_of
+from esr.sampling.server import ServerWriter, distance, name_of
 from esr.scoring import compare, hidden_states
 from esr.served import log_probs
 
@@ -163,7 +163,7 @@ def seconds(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def pushes(config: Config, run: RunDir, row: list[int]) -> list[dict[str, float]]:
     """Each checkpoint's adapter, pushed as a run does: how far the server's log-probabilities of a prompt are from ours and moved."""
-    writer, found, before = Writer(Servers("rollout.server", (STUDENT,)), HOME / "pushed", row), [], None
+    writer, found, before = ServerWriter(Servers("rollout.server", (STUDENT,)), HOME / "pushed", row), [], None
     for checkpoint in run.checkpoints():
         adapter = (checkpoint / "adapter").resolve()
         expected = log_probs(load_model(config.student.model_copy(update={"adapter": str(adapter)}), CPU, (2,)), row)
@@ -195,7 +195,7 @@ def killed(config: str, options: list[str], server: subprocess.Popen[bytes]) -> 
     while not run.metrics() and process.poll() is None:
         time.sleep(0.1)
     end(server)
-    _, said = process.communicate(timeout=400)
+    _, said = process.communicate(timeout=1200)
     assert process.returncode == 1, said
     last = run.checkpoints()[-1].name
     return {
@@ -223,7 +223,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     ]
     writing = ["rollout.engine=vllm", f"rollout.server={STUDENT}", "eval.engine=vllm", f"eval.server={STUDENT}"]
     both = [*hidden, *writing]
-    yield {"n": args.n, "batch": args.batch, "threads": args.threads}
+    yield {"n": args.n, "batch": args.batch, "threads": args.threads, "cores": os.cpu_count()}
     with ExitStack() as stack:
         teacher = stack.enter_context(serving(args, "teacher", HIDDEN, hidden))
         with serving(args, "teacher", TOP, top):
@@ -232,10 +232,10 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         stack.enter_context(serving(args, "student", STUDENT, both))
         rows = {name: training(args.config, o, HOME / name) for name, o in (("local", here), ("servers", both))}
         yield {"loss": {name: [row["loss"] for row in found] for name, found in rows.items()}}
-        yield {"seconds": {name: seconds(found) for name, found in rows.items()}}
+        yield {"seconds": {name: seconds(found) for name, found in rows.items()}, "load": os.getloadavg()[2]}
         yield {"same responses": same_responses(*(RunDir(HOME / name) for name in rows))}
         config = load(args.config, here)
-        probe = max((pair.student_ids for pair in prepare(config).train), key=len)
+        probe = max((pair.student_ids for pair in prepare(config).prompts), key=len)
         yield {"pushes": pushes(config, RunDir(HOME / "servers"), probe)}
         found = killed(args.config, both, teacher)
         stack.enter_context(serving(args, "teacher", HIDDEN, hidden))

@@ -28,6 +28,8 @@ class FakeVLLM:
         self.folder, self.longest = str(folder), longest
         self.module: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.missing: set[str] = set()
+        """Paths that it does not have: it was started for other work."""
         self.adapters: dict[str, str] = {}
         self.loaded: list[str] = []
         """Names of all adapters that were ever loaded."""
@@ -37,6 +39,8 @@ class FakeVLLM:
         self.ended = threading.Event()
 
     def answer(self, path: str, body: dict[str, Any], fault: str) -> tuple[int, bytes]:
+        if path in self.missing:
+            return 404, b'{"detail":"Not Found"}'
         if path == "/v1/models":
             rows = [{"id": "base", "root": self.folder, "parent": None, "max_model_len": self.longest}]
             rows += [{"id": n, "root": p, "parent": "base"} for n, p in self.adapters.items()]

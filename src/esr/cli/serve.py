@@ -44,7 +44,7 @@ def serve(
     from esr.models.load import location
 
     words = arguments(side, settings, location(getattr(settings, side).model))
-    variables = ADAPTERS if side == "student" else {}
+    variables = ADAPTERS if "--enable-lora" in words else {}
     if run:
         start(words, variables, python)
     if json:

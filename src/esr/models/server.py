@@ -23,6 +23,8 @@ CONNECT = 10.0
 """Seconds in which a connection must be made."""
 PASSING = (408, 425, 429)
 """Answers with these status codes, and all from 500 on, may be others when asked again."""
+NO_ROUTE = b'{"detail":"Not Found"}'
+"""What a server says to a path that it does not have: it was started for other work, or without an option."""
 UNLIMITED = httpx.Limits(max_connections=None, max_keepalive_connections=64)
 T = TypeVar("T")
 R = TypeVar("R")
@@ -96,7 +98,8 @@ class Servers:
         if answer.is_error:
             said = f"HTTP {answer.status_code}: {brief(content[:300].decode('utf-8', 'replace'), 200)}"
             if answer.status_code < 500 and answer.status_code not in PASSING:
-                raise Refused(f"{self.key}: {url} refuses ({said}).")
+                hint = " Start it with the command that `esr serve` prints." if content == NO_ROUTE else ""
+                raise Refused(f"{self.key}: {url} refuses ({said}).{hint}")
             raise WrongAnswer(said)
         return bytes(content)
 

@@ -210,7 +210,7 @@ def servers() -> list[str]:
         f"and its test take {max(push['seconds'] for push in pushes[1:]):.1f} s at most, the first, which prepares adapters, "
         f"{pushes[0]['seconds']:.1f} s.",
         "",
-        f"The teacher's server was killed in mid-run: exit code {lost['code']}, `{lost['kept']}` kept. With the server back the same "
+        f"The teacher's server was killed in mid-run: exit code {lost['code']}, `{lost['kept']}` kept. With a server back the same "
         f"command went on; the losses differ from the local ones by at most {max(resumed):.1e}.",
         "",
     ]

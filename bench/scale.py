@@ -12,7 +12,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -259,16 +259,23 @@ def article(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def ours(folder: Path, thread: Machine) -> list[dict[str, Any]]:
-    """The steps of results/bench/step.json on two cores, each a `thread`: responses of the mean length that they had."""
+def ours(folder: Path, machine: Machine) -> list[dict[str, Any]]:
+    """The steps of results/bench/step.json, one thread of a processor: responses of the mean length that they had."""
     record, (prompt, micro), found = json.loads((RECORDS / "step.json").read_text()), OURS, []
-    machine = replace(thread, bandwidth=2 * thread.bandwidth, flops=2 * thread.flops)
-    for arm, n in (("esr", record["n"]), ("full", record["full"])):
-        config = configuration(folder, "smollm2-135m-28", "smollm2-135m", "lora", n, "float32", record["batch"])
-        row, models = record["arms"][arm], Models.of(config)
-        phases = floor(config, models, Placed(), machine, micro, False, prompt, row["tokens"] / record["batch"])
+    measured = record["types"]["float32"]
+    arms = {
+        "esr": (record["n"], 10**6),
+        "esr-configured": (record["n"], micro),
+        "full-configured": (record["full"], micro),
+    }
+    for arm, (n, micro) in ((arm, how) for arm, how in arms.items() if arm in measured["arms"]):
+        config = configuration(folder, "smollm2-135m-28", "smollm2-135m", "lora", n, "float32", measured["batch"])
+        row, models = measured["arms"][arm], Models.of(config)
+        phases = floor(config, models, Placed(), machine, micro, False, prompt, row["tokens"] / measured["batch"])
         seconds = {"write": row["generate"], "score": row["score"], "train": row["train"]}
-        found.append({"what": f"`bench/step.py`, SmolLM2, two CPU cores, N = {n}", "phases": beside(phases, seconds)})
+        found.append(
+            {"what": f"`bench/step.py` ({arm}), SmolLM2, one thread, N = {n}", "phases": beside(phases, seconds)}
+        )
     return found
 
 

@@ -87,8 +87,7 @@ def measured(record: dict[str, Any]) -> list[str]:
         f"{max(ratios):.2f} times the peak that was measured, on a CPU in float32. No card has been measured.", "",
         "Seconds: measured / floor = factor. The article's are of another program (transformers' `generate` at N = 100, a vLLM that is started "
         "anew for each step with full rollouts); the mean lengths of its rollouts are those of its untrained student. For ours, the processor's "
-        "bandwidth and speed were measured on one core beside other work, and doubled: a factor below 1 says that the core was slower then "
-        "than when the steps were measured, so that for these rows it is no floor.", "",
+        "bandwidth and speed were measured in one thread beside other work, at another time than the step.", "",
         *table(["", *names], rows),
     ]  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The sampler: one stop rule, independence of the batch, and the same tokens as a plain loop without a cache."""
 
+import weakref
 from dataclasses import replace
 
 import peft
@@ -13,7 +14,7 @@ from esr.method.tensors import StopReason
 from esr.models.lm import LM
 from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
-from esr.sampling.packed import decoding
+from esr.sampling.packed import decoding, packable, product
 from esr.sampling.sampler import Sampler, choose
 from tiny import make_lm, make_tokenizer
 
@@ -189,3 +190,13 @@ def test_streams_of_noise_differ_and_the_unnamed_one_keeps_its_numbers():
     )
     streams = [Noise.of(42, ["0:0:p1"], stream=stream).table(8) for stream in ("", "selection", "continuation")]
     assert len({tuple(t.flatten().tolist()) for t in streams}) == 3
+
+
+def test_weights_that_are_packed_are_held_once():
+    weight, x = torch.randn(16, 32), torch.randn(2, 32)
+    expected, held = x @ weight.T, weakref.ref(weight)
+    once = packable(weight)
+    times = product(weight, None)
+    del weight
+    torch.testing.assert_close(times(x), expected)
+    assert (held() is None) == once

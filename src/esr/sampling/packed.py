@@ -100,6 +100,7 @@ def product(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """x -> x W^T + b, from packed weights where possible."""
     if not packable(weight):
         return lambda x: F.linear(x, weight, bias)
+    dtype = weight.dtype  # all that is kept of it: the packed weights are a copy
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
-    bias = None if bias is None else bias.to(weight.dtype)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(weight.dtype), packed, bias, "none", [], "")
+    bias = None if bias is None else bias.to(dtype)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, bias, "none", [], "")

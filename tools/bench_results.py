@@ -117,7 +117,7 @@ def sampler() -> list[str]:
         "```",
         "",
         f"SmolLM2-135M, {record['tokens']} tokens, temperature 0.7, top-p 0.95, float32, on a CPU without AVX512; one process "
-        f"of one thread for each arm, one after the other; seconds of the processor, median of {record['times']} runs after one that is left out. "
+        f"of one thread for each arm, one after the other; seconds of the processor, the machine busy with other work; {record['times']} timed after one that is left out. "
         "The floor is the time to "
         f"read the weights ({floor['bytes'] / 1e9:.2f} GB) at the {floor['bytes_per_second'] / 1e9:.1f} GB/s measured then: {1e3 * per_token:.1f} ms.",
         "",

@@ -69,6 +69,20 @@ def test_good_answers_beside_a_hang_are_graded(monkeypatch: pytest.MonkeyPatch) 
     assert [g.last for g in grades] == [None, True, None, False, True]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_has_workers_of_its_own() -> None:
+    def running() -> list[int]:
+        return [each.process.pid for each in pool._workers.queue if each.process is not None]
+
+    grade([problem("x")] * 4, [r"\boxed{y}"] * 4)
+    before = running()
+    if not (child := os.fork()):
+        os._exit(len(running()))
+    assert before and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert grade([problem("5")] * 4, [r"\boxed{\sqrt{25}}"] * 4)[0].last is True
+    assert sorted(running()) == sorted(before)
+
+
 def test_a_worker_that_dies_costs_its_response_only() -> None:
     worker = pool._workers.queue[0]
     grade([problem("x")] * 4, [r"\boxed{y}"] * 4)

@@ -122,11 +122,27 @@ class Worker:
         return self.connection
 
 
-_workers: queue.Queue[Worker] = queue.Queue()
+def _fresh() -> "queue.Queue[Worker]":
+    workers: queue.Queue[Worker] = queue.Queue()
+    for _ in range(WORKERS):
+        workers.put(Worker())
+    return workers
 
 
-for _ in range(WORKERS):
-    _workers.put(Worker())
+_workers = _fresh()
+
+
+def _forked() -> None:
+    """A forked process has workers of its own: two that speak to one would take each other's verdicts."""
+    global _workers
+    for worker in list(_workers.queue):
+        if worker.connection is not None:
+            worker.connection.close()
+    _workers = _fresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def judge(grader: str, reference: Any, candidates: list[str], own: str | None = None) -> list[Verdict]:

@@ -72,7 +72,10 @@ def kill_after(arguments: list[str], folder: Path, seconds: float) -> bool:
 
 
 def write_config(folder: Path, pair: Path) -> None:
-    """`c.yaml`: six steps, checkpoints every two, evaluations every two, in batches of one problem."""
+    """`c.yaml`: six steps, checkpoints and evaluations every two, in batches of one problem.
+
+    The grader needs no worker, which every forked process would start anew.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "q.jsonl").write_text(
         "".join(f'{{"question": "what is {i} * 3?", "answer": "{3 * i}"}}\n' for i in range(3))
@@ -81,7 +84,8 @@ def write_config(folder: Path, pair: Path) -> None:
         "student": {"model": str(pair / "student")}, "teacher": {"model": str(pair / "teacher")},
         "data": {"source": str(pair / "prompts.jsonl")}, "rollout": {"prompts_per_step": 3, "max_new_tokens": 12},
         "optim": {"steps": 6, "lr": 0.01}, "run": {"dir": "run", "checkpoint_every": 2, "device": "cpu", "rollouts_every": 2},
-        "eval": {"source": "q.jsonl", "samples": 2, "max_new_tokens": 16, "every": 2, "batch_size": 1},
+        "eval": {"source": "q.jsonl", "samples": 2, "max_new_tokens": 16, "every": 2, "batch_size": 1,
+                 "grader": "text:last"},
     }  # fmt: skip
     (folder / "c.yaml").write_text(yaml.safe_dump(tree))
 

@@ -174,7 +174,7 @@ def test_no_fault_of_a_server_gives_hidden_states_or_hangs(teacher, fault, why, 
     start = time.monotonic()
     with pytest.raises(ServerLost, match=why):
         scorer(prompts, rollout)
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 5
     if fault not in ("mute", "drip"):
         fake.faults.clear()
         assert scorer(prompts, rollout).shape == (10, 32)

@@ -59,7 +59,9 @@ def test_cases_in_one_batch() -> None:
 def test_a_hang_ends_in_time_and_is_no_wrong_answer(case: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "DEADLINE", 1.0)
     grade([problem("x")], [r"\boxed{y}"])  # a worker is up
+    start = time.monotonic()
     assert [verdict(g) for g in grade([problem(case["target"])], [case["output"]])] == [case["expected"]]
+    assert time.monotonic() - start < 4
 
 
 def test_good_answers_beside_a_hang_are_graded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_a_wrong_program_gains_nothing(name):
     right, why = code.run(FORGERIES[name], TASK, seconds=1.5)
     assert right is False, "a program's own fault is a wrong answer, not a failure of the grader"
     assert why
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 15
     assert code.run(RIGHT, TASK)[0], "the next one is judged as ever"
 
 

@@ -88,11 +88,14 @@ def compute(subject: Subject, settings: SubModeSettings, others: Sequence[RunDir
     sampler, events = training_sampler(subject, settings.max_new_tokens), subject.events
     measure = getattr(divergence, settings.divergence)
     with progress("Sub-mode", len(problems) * (1 + (subject.after is not None) + len(students)), "response") as advance:
-        new = partial(partial, one_each, sampler=sampler, seed=seed)
         look = partial(
             measured, problems=problems, teacher=subject.teacher, events=events, measure=measure, advance=advance
         )
-        first = look(subject.before, new(subject.before))
+
+        def new(lm: LM) -> Callable[[Sequence[Problem]], Rollout]:
+            return lambda batch: one_each(lm, batch, sampler, seed)
+
+        first = look(subject.before, new(subject.before), modes=True)
         before, top = first.commitment, decile(torch.cat(first.commitment.divergence))
         rows = [row("before", before, top)]
         for name, lm in _trained(subject, students):
@@ -143,8 +146,9 @@ def measured(
     events: EventSpace,
     measure: Divergence,
     advance: Advance,
+    modes: bool = False,
 ) -> BatchMeasure:
-    """What `lm` and the teacher say at every position of the response to each problem, and where the teacher has two modes."""
+    """What `lm` and the teacher say at every position of the response to each problem; with `modes`, where the teacher has two."""
 
     def both(batch: Sequence[Problem]) -> BatchMeasure:
         rollout = write(batch)
@@ -152,7 +156,8 @@ def measured(
         where = read.student_starts.nonzero()
         for part, (student, target) in chunks(lm, teacher, batch, read, events):
             found.commitment.add(student, target, where[part, 0], measure)
-            found.bimodal.add(student, target, where[part, 0], where[part, 1])
+            if modes:
+                found.bimodal.add(student, target, where[part, 0], where[part, 1])
         return found
 
     whole = BatchMeasure()

@@ -18,10 +18,10 @@ from esr.errors import UserError
 from esr.grading.verdict import Verdict
 
 WORKERS = 2
-DEADLINE = (
-    5.0  # seconds of its processor's time that a worker has for one response, so that other work takes none of it
-)
-PATIENCE = 4  # times as long by the clock: a worker may wait for a processor, or sleep
+DEADLINE = 5.0
+"""Seconds of its processor's time that a worker has for one response, so that other work takes none of it."""
+PATIENCE = 4
+"""Times as long by the clock: a worker may wait for a processor, or sleep."""
 LATE = "no verdict in time"
 START = 120.0  # seconds for a worker to load its libraries
 

@@ -147,7 +147,7 @@ class RunDir:
                 write_json(self.environment_file, {**self.environment(), "inputs": {**self.inputs(), **inputs}})
 
     def require_own(self) -> None:
-        """Raise `UserError` if something else than a run is here."""
+        """Raise `UserError` if something else than a run is here; what killed writes have left is none, and goes."""
         sweep(self.path)
         if self._files() and (not self.exists() or is_model(self.path)):
             raise UserError(f"{self.path} exists and is not a run directory; choose another with run.dir=PATH.")

@@ -109,10 +109,8 @@ def to_problems(rows: Iterable[Row], where: str, source: str, task: TaskConfig, 
     Without a grader's name and any reference, the problems are `UNGRADED`. Raises `UserError` for no rows, for a column that
     no row has, and where half of the rows or more cannot be used.
     """
-    table, reader = (
-        LazyProblems(source, task.grader or "answers"),
-        _Reader(task, need_answer and task.grader != UNGRADED),
-    )
+    table = LazyProblems(source, task.grader or "answers")
+    reader = _Reader(task, need_answer and task.grader != UNGRADED)
     index, bare = -1, dict[int, str]()
     for index, (place, row) in enumerate(rows):
         try:

@@ -100,3 +100,13 @@ def test_a_signal_ends_any_command_with_a_sentence_unless_it_is_ignored(number, 
     assert (done.returncode, done.stderr) == (
         (0, "") if ignored else (130, "Stopped. What was finished is kept; the same command goes on.\n")
     )
+
+
+def test_a_line_of_progress_says_what_is_known(capsys, monkeypatch):
+    monkeypatch.setattr(console, "LOG_EVERY", 0.0)
+    clock = iter([0.0, 2.0, 4.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress("Study", 3, "run") as advance:
+        advance(0, note="seed 1")
+        advance(2)
+    assert capsys.readouterr().err.splitlines() == ["Study: 0/3 runs; seed 1", "Study: 2/3 runs, 2.0 s/run, 2 s left"]

@@ -64,7 +64,7 @@ def start(*arguments: str) -> subprocess.Popen:
 
 
 def wait_for_steps(run: str, count: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 120
     while len(RunDir(run).metrics()) < count:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline

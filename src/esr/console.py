@@ -117,6 +117,9 @@ class _Lines:
             return
         self.last = now
         speed = (self.done - self.first) / max(now - self.start, 1e-9)
-        left = f", {duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
-        text = f"{self.title}: {self.done}/{self.total} {self.unit}s, {rate(speed, self.unit)}{left}{'; ' + note if note else ''}"
+        left = f"{duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
+        known = ", ".join(
+            part for part in (f"{self.done}/{self.total} {self.unit}s", rate(speed, self.unit), left) if part
+        )
+        text = f"{self.title}: {known}{'; ' + note if note else ''}"
         print(visible(text), file=sys.stderr, flush=True)

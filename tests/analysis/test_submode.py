@@ -1,10 +1,12 @@
 """Sub-mode commitment on constructed models whose distributions are known."""
 
+import functools
 import math
 
 import pytest
 import torch
 
+from esr.analysis import bimodal
 from esr.analysis import submode as analysis
 from esr.analysis.bimodal import Bimodal
 from esr.analysis.others import Other, other_students
@@ -63,6 +65,24 @@ def test_a_student_on_the_second_mode(monkeypatch, trajectories):
     assert first.reverse_kl == pytest.approx(kl, abs=1e-4)
     if trajectories == "shared":
         assert rows["after"].positions == rows["before"].positions
+
+
+def test_batches_change_nothing(monkeypatch):
+    """Responses are told apart across batches: intervals are clustered by them, and positions say whose they are."""
+    for least in ("LEAST_TWO", "LEAST_SECOND"):
+        monkeypatch.setattr(bimodal, least, 0.0)
+    teacher = make_lm(3)
+    whole = run(make_lm(1), make_lm(2), teacher)
+    monkeypatch.setattr(analysis, "shared", functools.partial(analysis.shared, size=2))
+    parts = run(make_lm(1), make_lm(2), teacher)
+    assert {b.problem for b in whole.bimodal} != {whole.bimodal[0].problem}
+    assert [(b.problem, b.position, b.context) for b in parts.bimodal] == [
+        (b.problem, b.position, b.context) for b in whole.bimodal
+    ]
+    for one, other in zip(parts.rows, whole.rows, strict=True):
+        for name in ("top1", "rank_1", "rank_2_5"):
+            ours, theirs = getattr(one, name), getattr(other, name)
+            assert (ours.low, ours.value, ours.high) == pytest.approx((theirs.low, theirs.value, theirs.high), abs=1e-5)
 
 
 def log_probs(probabilities):

@@ -77,8 +77,11 @@ def test_a_users_grader_that_fails_is_no_wrong_answer_and_is_said(own: str, func
     assert note in str(failed.note)
 
 
-def test_a_users_endless_loop_is_ended(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("patience", [4, 10_000])
+def test_a_users_endless_loop_is_ended(own: str, patience: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the time that it has had, long before the clock says so too."""
     monkeypatch.setattr(pool, "DEADLINE", 0.5)
+    monkeypatch.setattr(pool, "PATIENCE", patience)
     assert judged(f"{own}:loop", None, "x").last is None
     assert judged(f"{own}:right", "a", "a").last is True
 

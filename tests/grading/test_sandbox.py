@@ -75,6 +75,11 @@ def test_the_right_program_passes():
     assert code.run(RIGHT, TASK) == (True, "")
 
 
+def test_an_endless_program_is_ended_by_the_time_that_it_has_had(monkeypatch):
+    monkeypatch.setattr(sandbox, "PATIENCE", 10_000)
+    assert code.run("while True: pass", TASK, seconds=1.0)[0] is False
+
+
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_wrong_program_gains_nothing(name):
     start = time.monotonic()

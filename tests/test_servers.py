@@ -269,6 +269,12 @@ def test_rows_longer_than_the_servers_take_are_refused(home, pair_dir, capsys):
         assert "--max-model-len" in refused(capsys, "rollout.engine=vllm", f"rollout.server={url}")
 
 
+def test_of_several_servers_the_shortest_limit_counts(pair_dir):
+    limits = [FakeVLLM(pair_dir / "teacher", longest=tokens) for tokens in (90, 60, 80)]
+    with serving(limits[0]) as one, serving(limits[1]) as two, serving(limits[2]) as three:
+        assert server.the_model(Servers("teacher.server", (one, two, three))).longest == 60
+
+
 @pytest.mark.parametrize("scores", ["hidden", "top_k"])
 def test_a_teacher_must_take_the_longest_prompt_with_a_response_before_the_first_step(home, pair_dir, capsys, scores):
     place = ["optim.steps=1", "teacher.placement=server", f"teacher.server_scores={scores}"]

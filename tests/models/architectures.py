@@ -193,7 +193,9 @@ def main() -> None:
         found.setdefault(kind, []).append((name, reason))
         print(f"{name}: {kind} {reason}", file=sys.stderr, flush=True)
     for kind, rows in sorted(found.items()):
-        print(f"**{len(rows)} {kind}**" + ("" if rows[0][1] else ": " + ", ".join(f"`{name}`" for name, _ in rows)) + "\n")
+        print(
+            f"**{len(rows)} {kind}**" + ("" if rows[0][1] else ": " + ", ".join(f"`{name}`" for name, _ in rows)) + "\n"
+        )
         if rows[0][1]:
             print("| architecture | why |\n|---|---|")
             print("".join(f"| `{name}` | {reason.removeprefix('tiny: ')} |\n" for name, reason in rows))

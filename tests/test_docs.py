@@ -101,6 +101,12 @@ def test_every_make_target_and_script_of_the_readme_exists():
             assert done.returncode == 0
 
 
+def test_make_results_knows_every_study_of_the_lab():
+    found = [sys.executable, str(ROOT / "tools" / "make_results.py"), "--list"]
+    listed = {line.split()[0] for line in subprocess.check_output(found, text=True).splitlines()}
+    assert listed - {"analyses"} == {file.stem for file in (ROOT / "studies" / "lab").glob("*.yaml")}
+
+
 @pytest.mark.parametrize("page", ["cli", "results", "when", "fits"])
 def test_generated_pages_are_current(page):
     done = subprocess.run(

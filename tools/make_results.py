@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "lab"
 STUDIES = {
     "main": 0.5, "n-sweep": 1.8, "main-seconds": 0.2, "pairs": 1.5, "two-tokenizers": 0.8, "pairs-base": 1.5, "selection": 1.2,
-    "horizons": 2.0, "finetune": 0.8, "selection-more": 2.5, "tune": 0.7, "tune-finetune": 0.6,
+    "horizons": 2.0, "horizons-tokens": 1.5, "position-weights": 2.0, "finetune": 0.8, "selection-more": 2.5, "tune": 0.7,
+    "tune-finetune": 0.6,
 }  # fmt: skip
 """In order of value, with the hours that a first run may take."""
 ANALYSES = (

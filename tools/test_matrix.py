@@ -1,12 +1,14 @@
-"""Run the tests under every setting that must not matter, and print the counts: python tools/test_matrix.py [ROW ...]
+"""Run the tests under every setting that must not matter, and record the counts: python tools/test_matrix.py [ROW ...]
 
 Five things vary: OMP_NUM_THREADS (unset, 1, 2), one process or several, a home directory that can be written to or not, the
 kernels of the processor at hand or of one without AVX512, and root's powers. Nine runs, each in a random order of its own:
-every setting occurs in three of them, and every number of threads with every other setting (an orthogonal array). Exits with 1
-if a test failed, or was skipped other than in the lane of TRL.
+every setting occurs in three of them, and every number of threads with every other setting (an orthogonal array). Each run is
+written to results/tests.json with the commit that it tested. Exits with 1 if a test failed, or was skipped other than in the lane
+of TRL.
 """
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -16,6 +18,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+RECORD = ROOT / "results" / "tests.json"
 OLD_PROCESSOR = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 ROWS = [
     ("unset", "parallel", "home", "root"),
@@ -53,6 +56,22 @@ def run(threads: str, processes: str, home: str, machine: str) -> tuple[bool, st
     return well, "\n".join([*failed, lines[-1].strip("= ")])
 
 
+def counts(text: str) -> dict[str, int]:
+    """Tests by outcome, of pytest's last line."""
+    return {kind: int(number) for number, kind in re.findall(r"(\d+) (passed|failed|skipped|errors?)", text)}
+
+
+def write(number: int, seconds: float, text: str) -> None:
+    """A run takes the place of the one that the record holds of its row."""
+    rows = {row["row"]: row for row in json.loads(RECORD.read_text())} if RECORD.exists() else {}
+    commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip()
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src", "tests"], cwd=ROOT).returncode
+    setting = dict(zip(("threads", "processes", "home", "machine"), ROWS[number - 1], strict=True))
+    found = {"commit": commit + " and changes" * changed, "cores": os.cpu_count(), "seconds": round(seconds)}
+    rows[number] = {"row": number, **setting, **found, **counts(text.splitlines()[-1])}
+    RECORD.write_text(json.dumps([rows[row] for row in sorted(rows)], indent=1) + "\n")
+
+
 def main() -> None:
     """Every row, or those that are named by their numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,9 +80,11 @@ def main() -> None:
     for number in parser.parse_args().rows or range(1, len(ROWS) + 1):
         started = time.monotonic()
         well, text = run(*ROWS[number - 1])
+        seconds = time.monotonic() - started
         results.append(well)
+        write(number, seconds, text)
         name = f"{number} ({', '.join((f'threads {ROWS[number - 1][0]}', *ROWS[number - 1][1:]))})"
-        print(f"{name}: {'well' if well else 'NOT WELL'} in {time.monotonic() - started:.0f} s: {text}", flush=True)
+        print(f"{name}: {'well' if well else 'NOT WELL'} in {seconds:.0f} s: {text}", flush=True)
     print(f"{sum(results)} of {len(results)} runs were well")
     sys.exit(0 if all(results) else 1)
 

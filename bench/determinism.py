@@ -15,6 +15,7 @@ import statistics
 from pathlib import Path
 
 import torch
+from clock import machine
 
 from esr import prompts
 from esr.config import ModelConfig
@@ -65,7 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    record: dict[str, object] = {"device": str(device), "tokens": args.tokens}
+    record: dict[str, object] = {"machine": machine(), "device": str(device), "tokens": args.tokens}
     for dtype in args.dtypes:
         lm = load_model(ModelConfig(model=args.model, dtype=dtype), device, ())
         reference = responses(lm, args, args.prompts)

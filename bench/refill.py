@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 import torch
-from clock import now
+from clock import machine, now
 
 from esr import tasks
 from esr.configfile import load
@@ -35,6 +35,7 @@ def main() -> None:
     config = load(args.config, [f"eval.size={args.size}"])
     assert config.eval is not None
     how, pair, record = config.eval, open_pair(config), {"config": args.config, "size": args.size, "batch": args.batch}
+    record["machine"] = machine()
     for who in args.who:
         lm = load_model(getattr(config, who), torch.device("cpu"), pair.stops[who == "teacher"])
         problems = tasks.load(how, "eval", need_answer=False).problems

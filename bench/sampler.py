@@ -175,7 +175,9 @@ def main() -> None:
         )
         print(json.dumps(found))
         return
-    record: dict[str, Any] = {"model": args.model, "tokens": args.tokens, "times": args.times}
+    from clock import machine
+
+    record: dict[str, Any] = {"machine": machine(), "model": args.model, "tokens": args.tokens, "times": args.times}
     for key in ("floor", "counts"):
         record[key] = in_a_process(key)
     least, c = record["floor"], record["counts"]

@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 import torch
+from clock import machine
 
 from esr import prompts, train
 from esr.config import Config
@@ -223,7 +224,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     ]
     writing = ["rollout.engine=vllm", f"rollout.server={STUDENT}", "eval.engine=vllm", f"eval.server={STUDENT}"]
     both = [*hidden, *writing]
-    yield {"n": args.n, "batch": args.batch, "threads": args.threads, "cores": os.cpu_count()}
+    yield {"n": args.n, "batch": args.batch, "threads": args.threads, "machine": machine()}
     with ExitStack() as stack:
         teacher = stack.enter_context(serving(args, "teacher", HIDDEN, hidden))
         with serving(args, "teacher", TOP, top):
@@ -232,7 +233,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         stack.enter_context(serving(args, "student", STUDENT, both))
         rows = {name: training(args.config, o, HOME / name) for name, o in (("local", here), ("servers", both))}
         yield {"loss": {name: [row["loss"] for row in found] for name, found in rows.items()}}
-        yield {"seconds": {name: seconds(found) for name, found in rows.items()}, "load": os.getloadavg()[2]}
+        yield {"seconds": {name: seconds(found) for name, found in rows.items()}}
         yield {"same responses": same_responses(*(RunDir(HOME / name) for name in rows))}
         config = load(args.config, here)
         probe = max((pair.student_ids for pair in prepare(config).prompts), key=len)

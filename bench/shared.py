@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from clock import machine
 from memory import ALLOCATOR, held, made_up
 
 WAYS = ("shared", "own")
@@ -125,7 +126,8 @@ def main() -> None:
     if args.way:
         print(peak(args))
         return
-    record = {key: getattr(args, key) for key in ("samples", "n", "prompt", "repeats")} | measure(args)
+    record = {"machine": machine()} | {key: getattr(args, key) for key in ("samples", "n", "prompt", "repeats")}
+    record |= measure(args)
     environment = {**os.environ, **ALLOCATOR}
     record["peak_bytes"] = {
         name: int(subprocess.check_output([sys.executable, *sys.argv, "--way", name], env=environment).split()[-1])

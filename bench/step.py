@@ -119,10 +119,13 @@ def main() -> None:
         arm, dtype, steps, batch = args.arm.split(":")
         print(json.dumps(measure(args, arm, dtype, int(steps), int(batch))))
         return
+    from clock import machine
+
     has_trl = subprocess.run([args.trl_python, "-c", "import trl"], capture_output=True).returncode == 0
     if not has_trl:
         print("trl is not installed for --trl-python; left out", file=sys.stderr)
-    record: dict[str, Any] = {key: getattr(args, key) for key in ("config", "n", "full", "no_stop")}
+    record: dict[str, Any] = {"machine": machine()}
+    record |= {key: getattr(args, key) for key in ("config", "n", "full", "no_stop")}
     record["types"] = {}
     for dtype, steps, batch in zip(args.types, args.steps, args.batch, strict=True):
         arms: dict[str, dict[str, Any]] = {}

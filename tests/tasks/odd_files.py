@@ -113,7 +113,7 @@ READ: list[tuple[str, str, bytes, int, str]] = [
     ("csv with an empty cell", "a.csv", csv("a,"), 5, "'answer' is empty"),
     ("csv with a short row", "a.csv", csv("a"), 5, "'answer' is empty"),
     ("csv with a long row", "a.csv", csv("a,1,2"), 5, "more cells than the header has"),
-    ("csv in Latin-1", "a.csv", csv("é,1").decode().encode("latin-1"), 5, "half of a character"),
+    ("csv in Latin-1", "a.csv", csv("é,1").decode().encode("latin-1"), 5, "line 2: not UTF-8 text"),
     ("messages", "a.jsonl", lines(*(chat("user", f"q{i}") for i in range(5))), 5, "5 rows are read as OpenAI messages"),
     ("several turns", "a.jsonl", lines(*FIVE_CHATS, chat("user", "a", "b", "c")), 6, "read as OpenAI messages"),
     ("no turn of the user", "a.jsonl", lines(*FIVE_CHATS, {"messages": []}), 5, "'messages' has no turn of the user"),

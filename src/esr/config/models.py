@@ -38,7 +38,7 @@ class ModelConfig(ConfigSection):
 class LoraConfig(ConfigSection):
     """The low-rank adapter that the student trains."""
 
-    r: int = Field(32, ge=1)
+    r: int = Field(32, ge=1, le=65_536)
     """Rank."""
     alpha: float = Field(64, gt=0)
     """Scale; the update is multiplied by `alpha / r`."""

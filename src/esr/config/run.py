@@ -16,7 +16,7 @@ class RunConfig(ConfigSection):
     """Seed of the data order, the rollouts and the dropout."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`, ..."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=1024)
     """Threads of computation on a CPU. Default: what torch chooses when the run begins, and the same when it goes on."""
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints; one is always written at the end."""

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,8 @@ Wanted = tuple[str, str | None]
 SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 PACKED = (".gz", ".zst", ".bz2")
 _SAVE_AS_UTF8 = "save it as UTF-8"
+_BYTES = re.compile("[\udc80-\udcff]")
+"""Bytes that are no UTF-8, as `surrogateescape` reads them."""
 
 
 def is_file(source: str) -> bool:
@@ -168,8 +171,11 @@ def _csv(path: Path, delimiter: str) -> Iterator[Row]:
         rows = csv.DictReader(file, delimiter=delimiter, restval=None)
         try:
             for row in rows:
-                extra = row.pop(None, None)  # type: ignore[call-overload]
-                yield f"line {rows.line_num}", "more cells than the header has" if extra else row
+                place, extra = f"line {rows.line_num}", row.pop(None, None)  # type: ignore[call-overload]
+                if any(_BYTES.search(cell) for cell in row.values() if cell):
+                    yield place, f"not UTF-8 text; {_SAVE_AS_UTF8}"
+                else:
+                    yield place, "more cells than the header has" if extra else row
         except (csv.Error, OSError) as error:
             raise UserError(f"{path}, line {rows.line_num}: not readable as CSV ({error}).") from None
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from make_results import STUDIES
 from write_results import RESULTS, nats, pct, table
 
 from esr.records.study import Study
@@ -263,19 +264,7 @@ def lab() -> list[str]:
         "test split. A verdict needs a paired 95% interval that excludes zero; there is no correction for the number of comparisons.", "",
         "### The paper's claims", "", *claims(), *models_section(),
     ]  # fmt: skip
-    for name in (
-        "main",
-        "main-seconds",
-        "n-sweep",
-        "selection",
-        "selection-more",
-        "pairs",
-        "pairs-base",
-        "two-tokenizers",
-        "finetune",
-        "tune",
-        "tune-finetune",
-    ):
+    for name in STUDIES:
         if study := record(name):
             lines += study_section(study)
     if decay := record("decay"):

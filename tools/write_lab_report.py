@@ -6,16 +6,18 @@ python tools/write_lab_report.py runs/studies/pool/esr-seed1-* runs/studies/pool
 import sys
 from pathlib import Path
 
+from make_results import STUDIES
+
 from esr.cli.main import run
 
 DOCS = Path(__file__).parents[1] / "docs"
-STUDIES = ("main", "main-seconds", "n-sweep", "selection", "pairs", "two-tokenizers", "finetune")
 PICTURES = {"lab-report-summary": "#summary", "lab-report-sweep": "#sweep"}
 
 
 def main(runs: list[str]) -> int:
     page = DOCS / "lab-report.html"
-    code = run(["report", *(f"runs/studies/{name}" for name in STUDIES), *runs, "-o", str(page)])
+    studies = [place for name in STUDIES if Path(place := f"runs/studies/{name}").exists()]
+    code = run(["report", *studies, *runs, "-o", str(page)])
     sys.path.insert(0, str(DOCS.parent / "tests" / "browser"))
     from chromium import Chromium, find
 

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -14,7 +15,7 @@ import yaml
 from esr.analysis import analyze, open_subject
 from esr.analysis.fit import check, measure, pilots, spending
 from esr.analysis.fit.check import Check
-from esr.analysis.fit.extrapolate import at_the_end, end
+from esr.analysis.fit.extrapolate import at_the_end, divergence_left, end
 from esr.analysis.fit.spending import another_block, spent
 from esr.analysis.fit.verdict import SIDES, judge, shortest, widest
 from esr.cli.main import run as esr
@@ -44,6 +45,7 @@ def pilot(n: int, gain: float, after: float = 0.0, within: float = 0.0, half: fl
         gain=won,
         after=about(after),
         within=about(within),
+        divergence=about(0.5),
         end=End(accuracy=reached, gain=won, after=about(after), within=about(within)),
         cost=Cost(n=n, seconds=n / 100, peak_gib=1.0),
     )
@@ -97,20 +99,26 @@ def test_where_it_cannot_tell_it_says_what_would():
 
 
 def test_the_end_of_training_by_hand():
-    """The teacher has 60 points over its continuations of the untrained student, 30 over those of the pilot: half is left after a
-    pilot's steps, so an eighth after three times as many. After the teacher's beginnings the student is right half as often."""
-    means = np.array([0.3, 0.9, 0.3, 0.4, 0.6, 0.2, 0.4])
+    """The teacher has 30 points over its continuations of the pilot, which left half of the divergence: a quarter of the 30 after
+    twice as many steps again. After the teacher's beginnings the student is right half as often."""
+    means = np.array([0.3, 0.9, 0.4, 0.6, 0.8, 0.4, 0.2, 0.4])
     assert end(means, 3) == pytest.approx([0.4 + 0.225 / 2, 0.1 + 0.225 / 2, 0.075, 0.425 - 0.225 / 2])
     assert end(means, 1) == pytest.approx([0.4, 0.1, 0.3, 0.2])
+
+
+def test_the_divergence_that_is_left_is_that_of_all_problems_together():
+    """Not the mean of the problems' shares, which one with little to begin with would rule."""
+    assert divergence_left({"a": 0.9, "b": 0.1}, {"a": 0.3, "b": 0.2}).value == pytest.approx(0.5)
+    assert divergence_left({"a": 0.0}, {"a": 0.0}).value == 1
 
 
 @pytest.mark.parametrize(
     ("means", "expected"),
     [
-        ([0.3, 0.9, 0.3, 0.2, 0.2, 0.4, 0.4], [0.2, -0.1, 0.7, 0.0]),
-        ([0.0, 0.9, 0.5, 0.0, 0.9, 0.0, 0.4], [0.0, 0.0, 0.0, 0.9]),
-        ([0.0, 0.9, 0.0, 0.0, 0.5, 0.0, 0.4], [0.0, 0.0, 0.4 * (4 / 9) ** 3, 0.9 - 0.4 * (4 / 9) ** 3]),
-        ([0.0, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.9, 0.0]),
+        ([0.3, 0.9, 0.2, 0.2, 0.5, 0.6, 0.4, 0.4], [0.2, -0.1, 0.7, 0.0]),
+        ([0.0, 0.9, 0.0, 0.9, 0.5, 0.4, 0.0, 0.4], [0.0, 0.0, 0.0, 0.9]),
+        ([0.0, 0.9, 0.0, 0.5, 0.5, 0.4, 0.0, 0.4], [0.0, 0.0, 0.4 * 0.8**3, 0.9 - 0.4 * 0.8**3]),
+        ([0.0, 0.9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.9, 0.0]),
     ],
     ids=["a pilot that made it worse", "all begun right", "a student that can go on with nothing", "nothing learned"],
 )
@@ -122,22 +130,22 @@ def test_the_interval_of_the_end_covers_what_other_problems_would_have_given():
     """Sixty sets of problems, against a hundred thousand: students begin right and end right by chance, each with its share."""
     rng = np.random.default_rng(3)
 
-    def draw(n: int) -> list[dict[str, list[float]]]:
+    def draw(n: int) -> list[dict[str, Any]]:
         begins, starts, carries, teachers = (rng.random(n) for _ in range(4))
         ends = teachers < 0.9
         right = [
             (starts < 0.4) & ends,
             ends,
-            (starts < 0.4) & ends,
             (begins < 0.7) & (carries < 0.7),
             (begins < 0.7) & ends,
         ]
         graded = [{str(i): [float(v)] for i, v in enumerate(side)} for side in right]
-        return [*graded, {str(i): [float(v)] for i, v in enumerate(carries < 0.7) if i % 2}]
+        nats = [{str(i): float(v) for i, v in enumerate(rng.exponential(mean, n))} for mean in (0.4, 0.2)]
+        return [*graded, *nats, {str(i): [float(v)] for i, v in enumerate(carries < 0.7) if i % 2}]
 
     *sides, reach = draw(100_000)
     means = [np.mean(list(side.values())) for side in sides]
-    beside = [sides[1][key][0] for key in reach]
+    beside = [teacher[0] for key, teacher in sides[1].items() if key in reach]
     centre = end(np.array([*means, np.mean(list(reach.values())) / 2, np.mean(beside) / 2]), 3.0)[0]
     hits = [(e := at_the_end(*draw(60), times=3.0).accuracy).low <= centre <= e.high for _ in range(60)]
     assert np.mean(hits) > 0.85
@@ -155,7 +163,7 @@ def paid(tmp_path) -> Check:
     """A check whose batches of two took a second each; one round is done."""
     kept = Parts(RunDir(tmp_path), "fit", {})
     how = EvalConfig(source="lab:arithmetic", batch_size=2, max_new_tokens=600)
-    settings = FitSettings(problems=2, lengths=(100,), budget=10 / 60)
+    settings = FitSettings(problems=2, lengths=(100,), budget=12 / 60)
     subject = Mock(directory=RunDir(tmp_path))
     subject.config.optim.steps = 60
     paid = Check(subject, settings, range(16), 2, how, kept)
@@ -173,12 +181,12 @@ def pay(paid: Check, counts: dict[int, int]) -> None:
 
 
 def test_a_budget_ends_within_a_batch_and_a_stopped_check_goes_the_same_way_again(paid):
-    """A round takes five seconds (two sides, three stages of a pilot), so ten seconds buy one more."""
+    """A round takes six seconds (two sides, four stages of a pilot), so twelve seconds buy one more."""
     open_one, first = [pilot(100, 0.12, half=0.1)], {SIDES: 2, 100: 2}
     more = another_block(paid, first, about(0.5), open_one)
-    assert more == {SIDES: 4, 100: 4} and spent(paid) == 5
+    assert more == {SIDES: 4, 100: 4} and spent(paid) == 6
     pay(paid, more)
-    assert another_block(paid, more, about(0.5), open_one) is None and spent(paid) == 10
+    assert another_block(paid, more, about(0.5), open_one) is None and spent(paid) == 12
     pay(paid, {SIDES: 6})
     assert another_block(paid, first, about(0.5), open_one) == more
     assert another_block(paid, first, about(0.5), [pilot(100, 0.5, after=0.3, within=0.5)]) is None

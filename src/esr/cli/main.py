@@ -1,5 +1,7 @@
 """`esr`: collects the commands, and turns every expected failure into one sentence and an exit code."""
 
+import atexit
+import gc
 import os
 import sys
 from typing import Annotated
@@ -100,6 +102,10 @@ def launched() -> bool:
 
 
 def main() -> None:
+    """The program. Torch's modules are half a million objects that stay: the search for garbage among them, again and again as
+    they come and once more at the end, would take a third of the time of a short command, so it is made less often."""
+    gc.set_threshold(20_000, 50, 50)
+    atexit.register(gc.freeze)
     interrupts.obey()
     if not launched():
         sys.exit(run())

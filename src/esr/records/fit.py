@@ -86,6 +86,8 @@ class Pilot(Record):
     """What the teacher gains over the pilot's student when it continues that one's first N tokens: it lies after N."""
     within: Estimate
     """What the teacher alone has over that: it lies within N."""
+    divergence: Estimate | None = None
+    """Share of the untrained student's divergence in the first N tokens that is left."""
     end: End
     cost: Cost
 

@@ -49,12 +49,13 @@ def probe(record: Fit) -> None:
 def pilots(record: Fit) -> None:
     """One row for each N."""
     table = Table(title=f"Pilots of {record.pilots[0].steps} steps", title_justify="left")
-    for name in ("N", "reached", "expected", "then left within N", "after N", "s a step", "GiB"):
+    for name in ("N", "reached", "divergence left", "expected", "then left within N", "after N", "s a step", "GiB"):
         table.add_column(name, justify="right")
     for p in record.pilots:
         table.add_row(
             str(p.n),
             as_text(p.last),
+            as_text(p.divergence),
             as_text(p.end.accuracy),
             as_text(p.end.within, sign=True),
             as_text(p.end.after, sign=True),
@@ -62,7 +63,7 @@ def pilots(record: Fit) -> None:
             f"{p.cost.peak_gib:.2f}",
         )
     if full := record.full:
-        table.add_row("full", "-", "-", "-", "-", f"{full.seconds:.2f}", f"{full.peak_gib:.2f}")
+        table.add_row("full", *["-"] * 5, f"{full.seconds:.2f}", f"{full.peak_gib:.2f}")
     show.out.print(table)
 
 

@@ -53,7 +53,16 @@ def _figure(found: Found) -> Figure:
         Axis("accuracy", 0, max(longest, 0.01), round_pct),
     )
     table = [_row(found, f"/pilots/{i}") for i in range(len(pilots))]
-    columns = ("", "pilot reached", "expected", "gain, points", "left within N", "left after N", "a step")
+    columns = (
+        "",
+        "pilot reached",
+        "divergence left",
+        "expected",
+        "gain, points",
+        "left within N",
+        "left after N",
+        "a step",
+    )
     return Figure(
         chart,
         columns,
@@ -68,6 +77,7 @@ def _row(found: Found, at: str) -> tuple[Markup, ...]:
     return (
         Markup("N = {}").format(datum(found, f"{at}/n", "count")),
         estimate(found, f"{at}/last"),
+        estimate(found, f"{at}/divergence"),
         estimate(found, f"{at}/end/accuracy"),
         estimate(found, f"{at}/end/gain", "points"),
         estimate(found, f"{at}/end/within", "points"),

@@ -84,7 +84,7 @@ class Continuations:
             right = self._grade(lm, owners, [ids for ids, _ in written])
             return [[ids, finished, r] for (ids, finished), r in zip(written, right, strict=True)]
 
-        rows = self.parts(stage, work)
+        rows = self._parts(stage, work)
         return [Head(at // samples, at % samples, *row) for at, row in enumerate(rows)]
 
     def tails(
@@ -139,8 +139,8 @@ class Continuations:
         rows = [[[] if head.ended(cut.k) else next(grades) for head in cut.of(batch)] for cut in cuts]
         return [{"rows": own, "seconds": seconds * sum(map(bool, own)) / max(1, len(live))} for own in rows]
 
-    def parts(self, stage: str, work: Callable[[list[int]], list[Any]]) -> list[Any]:
-        """The rows that `work` gives for every batch, indices of problems; kept ones are not made again."""
+    def _parts(self, stage: str, work: Callable[[list[int]], list[Any]]) -> list[Any]:
+        """The rows that `work` gives for every batch; kept ones are not made again."""
 
         def timed(batch: list[int]) -> dict[str, Any]:
             start = time.perf_counter()

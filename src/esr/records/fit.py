@@ -10,7 +10,7 @@ from esr.records.profile import PositionBin
 from esr.records.settings import Settings
 
 Answer = Literal["fits", "does not fit", "cannot tell"]
-Better = Literal["full rollouts", "supervised warm-up", "another teacher", "more steps"]
+Better = Literal["full rollouts", "supervised warm-up", "another teacher"]
 
 
 class FitSettings(Settings):
@@ -62,15 +62,13 @@ class Cost(Record):
 
 
 class End(Record):
-    """What is expected after as many steps as the configuration has."""
+    """What is expected when training has taught what lies within N."""
 
     accuracy: Estimate
     gain: Estimate
     """Over the untrained student."""
-    within: Estimate
-    """What is then left and lies within N: more ESR steps may reach it."""
     after: Estimate
-    """What is then left and lies after N: only longer rollouts reach it."""
+    """What the teacher then still has over it. It lies after N: only longer rollouts reach it."""
 
 
 class Pilot(Record):
@@ -86,8 +84,6 @@ class Pilot(Record):
     """What the teacher gains over the pilot's student when it continues that one's first N tokens: it lies after N."""
     within: Estimate
     """What the teacher alone has over that: it lies within N."""
-    divergence: Estimate | None = None
-    """Share of the untrained student's divergence in the first N tokens that is left."""
     end: End
     cost: Cost
 

@@ -1,12 +1,13 @@
-"""From a pilot to the end of training: what a student reaches after all steps, and where the rest of the gap lies.
+"""From a pilot to the end of training: what lies within reach of N, and what after it.
 
 A pilot splits the gap in two: `within` is what the teacher alone has over its continuations of the pilot's first N tokens,
-`after` what those have over the pilot's own. ESR teaches what lies within N: of that, as of the divergence in the first N
-tokens, every pilot's length of steps is taken to leave the same share, the one that the pilot left of the divergence. (Of
-`within` itself a pilot shows little: grades are few, and follow the divergence late.) A response that begins as the teacher's
-do is taken to be right as often, beside the teacher's, as the untrained student is after the teacher's own first N tokens;
-what is missing lies after N.
+`after` what those have over the pilot's own. Training is taken to teach what lies within N. A response that begins as the
+teacher's do is then taken to be right as often, beside the teacher's, as the untrained student is after the teacher's own
+first tokens, N or fewer, whichever it can carry on best: more of a right beginning makes the rest no harder, and where it
+throws the untrained student off, it is by a style that training teaches. What is missing lies after N.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,57 +18,31 @@ from esr.records.base import Estimate
 from esr.records.fit import End
 
 Array = NDArray[np.float64]
-Values = dict[str, float]
-"""A number for each problem, by its id."""
 
 
-def at_the_end(
-    student: Graded,
-    teacher: Graded,
-    own: Graded,
-    passed: Graded,
-    before: Values,
-    left: Values,
-    reach: Graded,
-    times: float,
-) -> End:
-    """What is expected after `times` as many steps as a pilot had, with intervals over the problems that all but `reach` have.
+def at_the_end(student: Graded, teacher: Graded, own: Graded, passed: Graded, reach: Sequence[Graded]) -> End:
+    """What is expected when training has taught what lies within N, with intervals over the problems that all but `reach` have.
 
-    `own` are the pilot's responses, `passed` the teacher's continuations of their first N tokens, `before` and `left` the
-    divergence there of the untrained student and of the pilot, `reach` the untrained student's continuations of the
-    teacher's first N tokens, on some of the problems.
+    `own` are the pilot's responses, `passed` the teacher's continuations of their first N tokens, `reach` the untrained
+    student's continuations of the teacher's first tokens, for each number of them up to N, on some of the problems.
     """
-    grades = (student, teacher, own, passed)
-    common = [key for key in own if all(source.get(key) for source in grades)]
-    beside = {key: teacher[key] for key in common if reach.get(key)}
-    table = [
-        [
-            *(float(np.mean(source[key])) for source in grades),
-            before[key],
-            left[key],
-            *(float(np.mean(source.get(key) or 0)) for source in (reach, beside)),
-        ]
-        for key in common
-    ]
-    accuracy, *rest = intervals.bootstrap(np.array(table), lambda means: end(means, times))
-    gain, within, after = (_between(e, -1.0) for e in rest)
-    return End(accuracy=_between(accuracy, 0.0), gain=gain, within=within, after=after)
+    everywhere = (student, teacher, own, passed)
+    common = [key for key in own if all(source.get(key) for source in everywhere)]
+    beside = [{key: teacher[key] for key in common if some.get(key)} for some in reach]
+    sources = [*everywhere, *reach, *beside]
+    table = [[float(np.mean(source.get(key) or 0)) for source in sources] for key in common]
+    accuracy, gain, after = intervals.bootstrap(np.array(table), end)
+    return End(accuracy=_between(accuracy, 0.0), gain=_between(gain, -1.0), after=_between(after, -1.0))
 
 
-def divergence_left(before: Values, left: Values) -> Estimate:
-    """Share of the divergence that a pilot left, with an interval over the problems."""
-    table = np.array([[before[key], left[key]] for key in before])
-    return intervals.bootstrap(table, lambda means: _ratio(means[..., 1:], means[..., :1]))[0]
-
-
-def end(means: Array, times: float) -> Array:
-    """(..., 4) accuracy, gain over the untrained student, and what is left within and after N, from the (..., 8) means of
-    student, teacher, `own`, `passed`, `before`, `left`, and of `reach` and the teacher where there is `reach` (else 0)."""
-    student, teacher, own, passed, before, left, reach, beside = np.moveaxis(means, -1, 0)
-    within = teacher - passed
-    missing = within * _ratio(left, before).clip(0, 1) ** (times - 1)
-    reached = own + (within - missing) * _ratio(reach, beside).clip(0, 1)
-    return np.stack([reached, reached - student, missing, teacher - missing - reached], axis=-1)
+def end(means: Array) -> Array:
+    """(..., 3) accuracy, gain over the untrained student, and what lies after N, from the (..., 4 + 2 k) means of student,
+    teacher, `own`, `passed`, of k `reach`, and of the teacher where there is each of them (else 0)."""
+    student, teacher, own, passed = np.moveaxis(means[..., :4], -1, 0)
+    reach, beside = np.split(means[..., 4:], 2, axis=-1)
+    carried_on = _ratio(reach, beside).clip(0, 1).max(-1)
+    reached = own + (teacher - passed) * carried_on
+    return np.stack([reached, reached - student, teacher - reached], axis=-1)
 
 
 def _between(e: Estimate, least: float) -> Estimate:
@@ -76,5 +51,5 @@ def _between(e: Estimate, least: float) -> Estimate:
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    """a / b, and 1 where b is not positive."""
+    """a / b, and 1 where b is not positive: nothing was left to carry on."""
     return np.divide(a, b, out=np.ones_like(a), where=b > 0)

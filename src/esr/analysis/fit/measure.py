@@ -8,7 +8,7 @@ from esr import intervals, tasks
 from esr.analysis.continuation import Graded, own_grades
 from esr.analysis.fit import pilots
 from esr.analysis.fit.check import Check, begin, trained_with
-from esr.analysis.fit.extrapolate import at_the_end, divergence_left
+from esr.analysis.fit.extrapolate import at_the_end
 from esr.analysis.fit.probe import decay, probe
 from esr.analysis.fit.spending import Counts, another_block, spent
 from esr.analysis.fit.verdict import SIDES, WORTH, judge
@@ -110,8 +110,7 @@ def records(check: Check, found: Measured) -> list[Pilot]:
 
 def pilot(check: Check, n: int, found: Measured) -> Pilot:
     """One pilot in figures."""
-    own, passed, reach, before, left = found.pilots[n]
-    times = check.subject.config.optim.steps / check.steps
+    own, passed, reach = found.pilots[n]
     return Pilot(
         n=n,
         steps=check.steps,
@@ -119,7 +118,6 @@ def pilot(check: Check, n: int, found: Measured) -> Pilot:
         gain=intervals.paired_difference(own, found.student),
         after=intervals.paired_difference(passed, own),
         within=intervals.paired_difference(found.teacher, passed),
-        divergence=divergence_left(before, left),
-        end=at_the_end(found.student, found.teacher, own, passed, before, left, reach, times),
+        end=at_the_end(found.student, found.teacher, own, passed, reach),
         cost=pilots.cost(check, n),
     )

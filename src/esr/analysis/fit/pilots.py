@@ -1,18 +1,14 @@
-"""Pilots: a few steps of ESR at each N, never kept; what they reach, what the teacher makes of their first N tokens, and how far
-they still are from it there."""
+"""Pilots: a few steps of ESR at each N, never kept; what they reach, and what the teacher makes of their first N tokens."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from esr import configfile
-from esr.analysis.continuation import Continuations, Cut, Graded, Head, as_rollout, own_grades, with_finished
+from esr.analysis.continuation import Cut, Graded, continued, own_grades, with_finished
 from esr.analysis.fit.check import Check, writing
-from esr.analysis.fit.extrapolate import Values
-from esr.analysis.responses import score
 from esr.config import FULL_ROLLOUT_CAP, Config
 from esr.console import progress, say
 from esr.models.checkpoint import load_trained
@@ -34,13 +30,9 @@ class PilotGrades(NamedTuple):
     """The pilot's responses."""
     passed: Graded
     """The teacher's continuations of their first N tokens; what had ended counts with its own grade."""
-    reach: Graded
-    """The untrained student's continuations of the teacher's first N tokens, on some of the problems; what had ended counts with
-    the teacher's grade."""
-    before: Values
-    """Reverse KL in nats of a token, the mean over the first N of the untrained student's response."""
-    left: Values
-    """The same for the pilot's."""
+    reach: list[Graded]
+    """The untrained student's continuations of the teacher's first tokens, for each k up to N, on some of the problems, and not of
+    what had ended."""
 
 
 def train(check: Check, plan: Prepared) -> Cost:
@@ -87,59 +79,30 @@ def seconds(check: Check) -> float:
     return sum(row["time/step"] for run in runs if run.exists() for row in run.metrics())
 
 
-def stages(n: int) -> tuple[str, ...]:
+def stages(n: int) -> tuple[str, str]:
     """In which a pilot is measured."""
-    return writing(f"pilot {n}"), f"teacher after pilot {n}", _divergence(f"pilot {n}"), _divergence("student")
-
-
-def _divergence(name: str) -> str:
-    """The stage in which somebody's responses are scored."""
-    return f"divergence of {name}"
+    return writing(f"pilot {n}"), f"teacher after pilot {n}"
 
 
 def measure(check: Check, lengths: Sequence[int], count: int) -> dict[int, PilotGrades]:
     """The pilots at some N on the first `count` problems. The teacher goes on after the beginnings of all at once."""
     models, problems, cap = check.models, check.problems, check.how.max_new_tokens
-    own: dict[int, list[Head]] = {}
-    left: dict[int, list[list[float]]] = {}
-    with progress("Pilots", count * (3 * len(lengths) + 1), "response") as advance:
+    with progress("Pilots", 2 * count * len(lengths), "response") as advance:
         work, few = check.work(count, advance), check.few(advance)
-        for n in lengths:
-            pilot, (writes, _, scored, _) = student(check, n), stages(n)
-            own[n] = work.heads(writes, pilot, cap, 1)
-            left[n] = divergences(check, work, scored, pilot, own[n], [n])
-        untrained, teacher = check.own(work, "student"), check.own(work, "teacher")[: len(few.problems)]
-        before = divergences(check, work, _divergence("student"), models.before, untrained, check.lengths)
+        own = {n: work.heads(stages(n)[0], student(check, n), cap, 1) for n in lengths}
+        teacher = check.own(work, "teacher")[: len(few.problems)]
         passed = [Cut(stages(n)[1], own[n], n) for n in lengths]
         tails = work.tails_of(models.teacher, passed, carry=models.pair.carry("student", "teacher"))
-        reach = check.handed_over(few, "student", teacher, lengths)
-    ids = [problem.id for problem in problems[:count]]
+        carried_on = check.handed_over(few, "student", teacher, check.lengths)
+    reach = {k: continued(teacher, tail, k, problems) for k, tail in zip(check.lengths, carried_on, strict=True)}
     return {
         n: PilotGrades(
             own_grades(own[n], problems),
             with_finished(own[n], tails[i], problems),
-            with_finished(teacher, reach[i], problems),
-            {key: row[check.lengths.index(n)] for key, row in zip(ids, before, strict=True)},
-            {key: row[0] for key, row in zip(ids, left[n], strict=True)},
+            [reach[k] for k in check.lengths if k <= n],
         )
         for i, n in enumerate(lengths)
     }
-
-
-def divergences(
-    check: Check, work: Continuations, stage: str, lm: LM, heads: Sequence[Head], lengths: Sequence[int]
-) -> list[list[float]]:
-    """Of each response, one to a problem, the mean reverse KL of a token in the first tokens, for each of `lengths`."""
-
-    def measure(batch: list[int]) -> list[list[float]]:
-        cut = [replace(h, ids=h.ids[: max(lengths)], finished=h.ended(max(lengths))) for h in (heads[i] for i in batch)]
-        rollout = as_rollout(cut, lm.device)
-        scored = score(lm, check.models.teacher, [check.problems[i] for i in batch], rollout, check.subject.events)
-        values, mask = scored.values("divergence"), scored.mask
-        means = [(values * mask)[:, :n].sum(1) / mask[:, :n].sum(1).clamp(min=1) for n in lengths]
-        return torch.stack(means, dim=1).tolist()
-
-    return work.parts(stage, measure)
 
 
 def student(check: Check, n: int) -> LM:

@@ -55,7 +55,7 @@ def _open(gap: Estimate, pilots: Sequence[Pilot]) -> Iterator[tuple[int, Estimat
     if pilots:
         chosen = shortest(pilots)
         yield chosen.n, chosen.end.gain, PART * gap.value
-        yield from ((chosen.n, left, WORTH) for left in (chosen.end.within, chosen.end.after))
+        yield chosen.n, chosen.end.after, WORTH
         yield from ((p.n, p.end.gain, _enough(pilots)) for p in pilots)
 
 
@@ -69,7 +69,7 @@ def _with(pilot: Pilot, gap: Estimate, reach: Sequence[Handover], full: Cost | N
     wanted, gain = PART * gap.value, pilot.end.gain
     said = (
         f"{pilot.steps} steps at N = {pilot.n} changed the accuracy by {pilot.gain.text(sign=True)} points of a gap of "
-        f"{gap.text()}; all steps are expected to change it by {gain.text(sign=True)}."
+        f"{gap.text()}; what lies within reach of N would change it by {gain.text(sign=True)}."
     )
     if gain.high < wanted:
         better, why = instead(pilot, wanted, reach)
@@ -84,30 +84,22 @@ def _with(pilot: Pilot, gap: Estimate, reach: Sequence[Handover], full: Cost | N
 def instead(pilot: Pilot, wanted: float, reach: Sequence[Handover]) -> tuple[Better, str]:
     """What is better than ESR where little will be learned, and the number behind it."""
     k, near = max(((h.k, h.gain) for h in reach if h.k <= pilot.n and h.gain), default=(0, None), key=lambda at: at[0])
-    if near and near.high < wanted:
+    if near and (near.high < wanted or pilot.within.value >= pilot.after.value):
         return "supervised warm-up", (
-            f"After the teacher's first {k} tokens the student gains {near.text(sign=True)} points: it cannot "
+            f"After the teacher's first {k} tokens the student gains {near.text(sign=True)} points: too little to "
             "go on with what the teacher begins, so teach it by supervised fine-tuning first."
         )
-    if pilot.after.value > pilot.within.value:
-        return "full rollouts", (
-            f"What is missing lies after N: the teacher gains {pilot.after.text(sign=True)} points from there."
-        )
-    return (
-        "more steps",
-        f"What is missing lies within N ({pilot.within.text(sign=True)} points), where more steps may reach it.",
+    return "full rollouts", (
+        f"What is missing lies after N: the teacher gains {pilot.after.text(sign=True)} points from there."
     )
 
 
 def remaining(end: End) -> tuple[Better | None, str]:
-    """What could still gain what will be left when all steps are done, and the number behind it."""
-    split = f"{end.within.text(sign=True)} points within N, {end.after.text(sign=True)} after it"
-    if end.after.low > WORTH and end.after.value > end.within.value:
-        why = f"What will be left lies after N ({split}): longer rollouts reach it, more steps at this N do not."
-        return "full rollouts", why
-    if end.within.low > WORTH:
-        return "more steps", f"What will be left lies within N ({split}): more ESR steps may reach it."
-    return None, f"Little that is certain will be left ({split})."
+    """What could still gain what will be left when training is over, and the number behind it."""
+    left = f"({end.after.text(sign=True)} points)"
+    if end.after.low > WORTH:
+        return "full rollouts", f"What will be left lies after N {left}: longer rollouts reach it, more steps do not."
+    return None, f"Little that is certain will be left {left}."
 
 
 def _verdict(

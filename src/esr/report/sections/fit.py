@@ -43,12 +43,12 @@ def _check(run: Run, found: Found) -> dict[str, Any]:
 
 
 def _figure(found: Found) -> Figure:
-    """A bar for each N from nothing to the teacher: the student, what it will gain, what is then left within N and after it."""
+    """A bar for each N from nothing to the teacher: the student, what lies within reach of N, and what after it."""
     pilots = found.record.pilots
     rows = [charts.Bar(f"N = {p.n}", _parts(found, i)) for i, p in enumerate(pilots)]
     longest = max(sum(part[2] for part in row.parts) for row in rows)
     chart = charts.bars(
-        "The teacher's accuracy, split into the student's, the expected gain, and what is then left within N and after it",
+        "The teacher's accuracy, split into the student's, what lies within reach of N, and what lies after it",
         rows,
         Axis("accuracy", 0, max(longest, 0.01), round_pct),
     )
@@ -56,11 +56,11 @@ def _figure(found: Found) -> Figure:
     columns = (
         "",
         "pilot reached",
-        "divergence left",
+        "left within N",
+        "after N",
         "expected",
         "gain, points",
-        "left within N",
-        "left after N",
+        "then left after N",
         "a step",
     )
     return Figure(
@@ -68,7 +68,7 @@ def _figure(found: Found) -> Figure:
         columns,
         table,
         source_line(found, "/problems", "problems", BY_PROBLEM),
-        "What the teacher has over the student: gained by all steps, as the pilot foretells, left within N, left after N. "
+        "What the teacher has over the student: what lies within reach of N, and what lies after it. "
         "Negative parts are not drawn.",
     )
 
@@ -77,10 +77,10 @@ def _row(found: Found, at: str) -> tuple[Markup, ...]:
     return (
         Markup("N = {}").format(datum(found, f"{at}/n", "count")),
         estimate(found, f"{at}/last"),
-        estimate(found, f"{at}/divergence"),
+        estimate(found, f"{at}/within", "points"),
+        estimate(found, f"{at}/after", "points"),
         estimate(found, f"{at}/end/accuracy"),
         estimate(found, f"{at}/end/gain", "points"),
-        estimate(found, f"{at}/end/within", "points"),
         estimate(found, f"{at}/end/after", "points"),
         datum(found, f"{at}/cost/seconds", "seconds"),
     )
@@ -91,9 +91,8 @@ def _parts(found: Found, i: int) -> list[tuple[str, str, float, str, str]]:
     n = found.record.pilots[i].n
     values = (
         ("student", "c1", record.student, spoken(record.student), "/student/value"),
-        ("expected gain", "c2", end.gain, points(end.gain.value), f"{at}/gain/value"),
-        ("left within N: more ESR steps", "c3", end.within, points(end.within.value), f"{at}/within/value"),
-        ("left after N: longer rollouts", "c4", end.after, points(end.after.value), f"{at}/after/value"),
+        ("within reach of N", "c2", end.gain, points(end.gain.value), f"{at}/gain/value"),
+        ("after N: longer rollouts", "c3", end.after, points(end.after.value), f"{at}/after/value"),
     )
     return [
         (name, colour, e.value, f"N = {n}, {name}: {said}", where(found, pointer))

@@ -169,7 +169,7 @@ def reading() -> list[str]:
 def machine(record: dict[str, Any]) -> str:
     """What a bench ran on."""
     found = record["machine"]
-    return f"{found['cores']} CPU cores ({found['kernels']}), load {found['load']:.1f} before"
+    return f"{found['cores']} CPU cores ({found['kernels']}, load before {found['load']:.1f})"
 
 
 def bench() -> list[str]:
@@ -190,12 +190,15 @@ def bench() -> list[str]:
             ratios = [f"{r[key] / base[key]:.2f}" if r is not base else "-" for key in ("seconds", "peak_gib")]
             cells = [f"{r[p]:.2f}" if p in r else "-" for p in phases]
             rows.append([dtype, names[arm], f"{r['seconds']:.2f}", *cells, f"{r['peak_gib']:.2f}", *ratios])
+    kinds = record["types"].values()
+    each = {"types": record["types"], "steps": [k["steps"] for k in kinds], "batch": [k["batch"] for k in kinds]}
+    given = " ".join(f"--{key} {' '.join(map(str, values))}" for key, values in each.items())
     steps = lambda count: "a single step" if count == 1 else f"the median of {count - 1} steps after one"  # noqa: E731
     how = "; ".join(
         f"{dtype}: {f['batch']} responses a step, {steps(f['steps'])}" for dtype, f in record["types"].items()
     )
     return [
-        "## What a step costs", "", "```bash", "make trl    # ends with bench/step.py", "```", "",
+        "## What a step costs", "", "```bash", f"python bench/step.py {given} --trl-python .venv-trl/bin/python", "```", "",
         f"SmolLM2 pair, LoRA r 32 on all linear layers; {how}. On {machine(record)}; one process of one "
         "thread for each arm, one after the other. Seconds of the processor, GiB of the whole process. Each side samples its own "
         "responses, whose lengths differ. Ratios are to ESR at like settings: gradient checkpointing or not, the whole batch at once.", "",

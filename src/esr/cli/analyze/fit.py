@@ -49,7 +49,7 @@ def probe(record: Fit) -> None:
 def pilots(record: Fit) -> None:
     """One row for each N."""
     table = Table(title=f"Pilots of {record.pilots[0].steps} steps", title_justify="left")
-    for name in ("N", "reached", "left within N", "after N", "expected", "then left after N", "s a step", "GiB"):
+    for name in ("N", "reached", "left within N", "after N", "expected", "s a step", "GiB"):
         table.add_column(name, justify="right")
     for p in record.pilots:
         table.add_row(
@@ -58,12 +58,11 @@ def pilots(record: Fit) -> None:
             as_text(p.within, sign=True),
             as_text(p.after, sign=True),
             as_text(p.end.accuracy),
-            as_text(p.end.after, sign=True),
             f"{p.cost.seconds:.2f}",
             f"{p.cost.peak_gib:.2f}",
         )
     if full := record.full:
-        table.add_row("full", *["-"] * 5, f"{full.seconds:.2f}", f"{full.peak_gib:.2f}")
+        table.add_row("full", *["-"] * 4, f"{full.seconds:.2f}", f"{full.peak_gib:.2f}")
     show.out.print(table)
 
 

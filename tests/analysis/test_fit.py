@@ -15,7 +15,7 @@ import yaml
 from esr.analysis import analyze, open_subject
 from esr.analysis.fit import check, measure, pilots, spending
 from esr.analysis.fit.check import Check
-from esr.analysis.fit.extrapolate import at_the_end, end
+from esr.analysis.fit.reach import at_the_end, end
 from esr.analysis.fit.spending import another_block, spent
 from esr.analysis.fit.verdict import SIDES, judge, shortest, widest
 from esr.cli.main import run as esr

@@ -8,8 +8,8 @@ from esr import intervals, tasks
 from esr.analysis.continuation import Graded, own_grades
 from esr.analysis.fit import pilots
 from esr.analysis.fit.check import Check, begin, trained_with
-from esr.analysis.fit.extrapolate import at_the_end
 from esr.analysis.fit.probe import decay, probe
+from esr.analysis.fit.reach import at_the_end
 from esr.analysis.fit.spending import Counts, another_block, spent
 from esr.analysis.fit.verdict import SIDES, WORTH, judge
 from esr.analysis.subject import Subject

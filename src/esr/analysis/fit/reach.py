@@ -1,4 +1,4 @@
-"""From a pilot to the end of training: what lies within reach of N, and what after it.
+"""What lies within reach of N, and what after it: from a pilot to the accuracy that is expected.
 
 A pilot splits the gap in two: `within` is what the teacher alone has over its continuations of the pilot's first N tokens,
 `after` what those have over the pilot's own. Training is taken to teach what lies within N. A response that begins as the

@@ -8,7 +8,7 @@ import numpy as np
 
 from esr import configfile
 from esr.analysis.continuation import Cut, Graded, continued, own_grades, with_finished
-from esr.analysis.fit.check import Check, writing
+from esr.analysis.fit.check import Check, going_on, writing
 from esr.config import FULL_ROLLOUT_CAP, Config
 from esr.console import progress, say
 from esr.models.checkpoint import load_trained
@@ -85,14 +85,17 @@ def stages(n: int) -> tuple[str, str]:
 
 
 def measure(check: Check, lengths: Sequence[int], count: int) -> dict[int, PilotGrades]:
-    """The pilots at some N on the first `count` problems. The teacher goes on after the beginnings of all at once."""
+    """The pilots at some N on the first `count` problems. The teacher goes on after the beginnings of all at once, and in the
+    first round, along with them, after the untrained student's, as its decay wants."""
     models, problems, cap = check.models, check.problems, check.how.max_new_tokens
-    with progress("Pilots", 2 * count * len(lengths), "response") as advance:
+    along = lengths if count == check.block else []
+    with progress("Pilots", count * (2 * len(lengths) + len(along)), "response") as advance:
         work, few = check.work(count, advance), check.few(advance)
         own = {n: work.heads(stages(n)[0], student(check, n), cap, 1) for n in lengths}
-        teacher = check.own(work, "teacher")[: len(few.problems)]
+        untrained, teacher = check.own(work, "student"), check.own(work, "teacher")[: len(few.problems)]
         passed = [Cut(stages(n)[1], own[n], n) for n in lengths]
-        tails = work.tails_of(models.teacher, passed, carry=models.pair.carry("student", "teacher"))
+        begun = [Cut(going_on("teacher", n), untrained, n) for n in along]
+        tails = work.tails_of(models.teacher, [*passed, *begun], carry=models.pair.carry("student", "teacher"))
         carried_on = check.handed_over(few, "student", teacher, check.lengths)
     reach = {k: continued(teacher, tail, k, problems) for k, tail in zip(check.lengths, carried_on, strict=True)}
     return {

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from esr.analysis import analyze, open_subject
+from esr.analysis.continuation import Head
 from esr.analysis.fit import check, measure, pilots, spending
 from esr.analysis.fit.check import Check
 from esr.analysis.fit.reach import at_the_end, end
@@ -152,6 +153,23 @@ def test_the_interval_of_the_end_covers_what_other_problems_would_have_given():
         for *sides, reach in (draw(60) for _ in range(60))
     ]
     assert np.mean(hits) > 0.85
+
+
+def test_a_pilot_counts_what_the_student_carries_on_up_to_its_n_and_decay_comes_along_in_the_first_round(monkeypatch):
+    """One problem: the student is right after the teacher's first four tokens, and not after eight."""
+    monkeypatch.setattr(pilots, "student", Mock())
+    heads = [Head(0, 0, [1] * 20, False, True)]
+    work, paid = Mock(), Mock(problems=[Mock(id="a")], lengths=[4, 8], block=1)
+    paid.work.return_value = paid.few.return_value = work
+    work.problems, work.heads.return_value, paid.own.return_value = paid.problems, heads, heads
+    work.tails_of.side_effect = lambda lm, cuts, carry: [[[True]] for _ in cuts]
+    paid.handed_over.return_value = [[[True]], [[False]]]
+    found = pilots.measure(paid, [4, 8], 1)
+    assert found[4].reach == [{"a": [1.0]}] and found[8].reach == [{"a": [1.0]}, {"a": [0.0]}]
+    pilots.measure(paid, [8], 2)
+    stages = [[cut.stage for cut in call.args[1]] for call in work.tails_of.call_args_list]
+    own = [pilots.stages(n)[1] for n in (4, 8)]
+    assert stages == [[*own, *(check.going_on("teacher", n) for n in (4, 8))], own[1:]]
 
 
 def test_a_budget_goes_to_the_widest_open_interval_and_to_nothing_once_all_are_settled():

@@ -10,6 +10,7 @@ from esr.records.base import Estimate
 from esr.records.decay import Decay, DecayPoint, DecaySeries, Recommendation
 from esr.records.efficiency import Efficiency, EfficiencyRow
 from esr.records.evaluation import Evaluation, Grade, Sample
+from esr.records.fit import Cost, End, Fit, FitVerdict, Handover, Pilot
 from esr.records.lengths import LengthRow, Lengths
 from esr.records.prefix_swap import PrefixSwap, SwapCondition
 from esr.records.profile import Curve, PositionBin, Profile
@@ -159,8 +160,48 @@ def all_analyses(rng: random.Random, text: str) -> dict[str, Any]:
         "decay": decay(text), "prefix-swap": prefix_swap(text), "profile": profile(rng), "profile-paper": profile(rng, "paper"),
         "selection": selection(rng, text),
         "submode": submode(rng, text), "rollouts": rollouts(rng, text), "lengths": lengths(rng, text),
-        "efficiency": efficiency(text),
+        "efficiency": efficiency(text), "fit": fit(rng, text),
     }  # fmt: skip
+
+
+def fit(rng: random.Random, text: str = "") -> Fit:
+    student, teacher = 0.42, 0.71
+
+    def handover(k: int, avg: float, alone: float) -> Handover:
+        ended = k // 3
+        return Handover(
+            k=k, continued=48 - ended, finished=ended, avg=estimate(avg, 0.1), gain=estimate(avg - alone, 0.1)
+        )
+
+    def pilot(n: int, last: float, after: float, accuracy: float) -> Pilot:
+        end = End(
+            accuracy=estimate(accuracy, 0.1),
+            gain=estimate(accuracy - student, 0.1),
+            after=estimate(teacher - accuracy, 0.1),
+        )
+        within = estimate(teacher - last - after, 0.1)
+        cost = Cost(n=n, seconds=0.02 * n, peak_gib=1.0)
+        return Pilot(
+            n=n, steps=7, last=estimate(last, 0.1), gain=estimate(last - student, 0.1), after=estimate(after, 0.1),
+            within=within, end=end, cost=cost,
+        )  # fmt: skip
+
+    pilots = [pilot(50, 0.47, 0.11, 0.58), pilot(100, 0.46, -0.02, 0.66)]
+    reason = "7 steps at N = 100 changed the accuracy by +4.0 points; what lies within reach of N would change it by +24.0 points."
+    return Fit(
+        **finding(text, pilot=7), apart=True, student=estimate(student, 0.1), teacher=estimate(teacher, 0.1),
+        gap=estimate(teacher - student, 0.1),
+        decay=[handover(50, 0.5, teacher), handover(100, 0.31, teacher)],
+        reach=[handover(50, 0.52, student), handover(100, 0.61, student)],
+        bins=profile(rng).curves[0].bins,
+        share_first={"50": 0.61, "100": 0.9},
+        tokens={"student": {"p50": 140.0, "p90": 400.0}, "teacher": {"p50": 90.0, "p90": 200.0}},
+        full=Cost(n=640, seconds=9.0, peak_gib=1.5), pilots=pilots,
+        verdict=FitVerdict(
+            answer="fits", n=100, end=pilots[1].end, faster=4.5, smaller=1.5, better="full rollouts", reasons=[reason],
+            spare=0.1,
+        ),
+    )  # fmt: skip
 
 
 def decay(text: str = "") -> Decay:

@@ -275,7 +275,7 @@ def test_verdict_and_answers_follow_the_interval(data, gap, said, fits, then):
 
 
 def test_the_answers_name_the_check_where_there_is_one(data):
-    """What was foretold before training comes first; the N is the check's."""
+    """What was measured comes first; what was foretold before training stands beside it."""
     run = data.runs[0]
     verdict = FitVerdict(
         answer="fits", n=75, end=None, faster=None, smaller=None, better=None, reasons=[], spare=0.1,
@@ -283,8 +283,11 @@ def test_the_answers_name_the_check_where_there_is_one(data):
     checked = Found(Fit.model_construct(kind="fit", verdict=verdict), Path("fit.json"), "lab/analysis/fit.json")
     with_check = replace(data, runs=[replace(run, analyses={**run.analyses, "fit": checked})])
     asked = {q: re.sub(r"<[^>]+>", "", a) for q, a in answers.of_study(with_check, contests(data)[0], [])}
-    assert asked["Does it fit?"] == "fits, by the check before training"
-    assert asked["Which N?"] == "N = 75, by the check"
+    assert re.match(r"(yes|not)\b.*; fits, by the check before training$", asked["Does it fit?"])
+    assert re.match(r"N = 50 is enough: .*; N = 75, by the check$", asked["Which N?"])
+    without_sweep = replace(with_check, studies=[])
+    asked = {q: re.sub(r"<[^>]+>", "", a) for q, a in answers.of_run(without_sweep, with_check.runs[0], None, [], "")}
+    assert (asked["Does it fit?"], asked["Which N?"]) == ("fits, by the check before training", "N = 75, by the check")
 
 
 def test_ids_are_unique_and_links_resolve(page):
@@ -565,8 +568,8 @@ def test_formats():
 
 def test_sections_come_in_the_order_of_the_page(page):
     assert [e.attributes["id"] for e in page.all("section")] == [
-        "summary", "decay", "how", "tokenizers", "sweep", "profile", "submode", "selection", "results", "efficiency",
-        "rollouts", "training", "provenance", "absent",
+        "summary", "fit", "decay", "how", "tokenizers", "sweep", "profile", "submode", "selection", "results", "efficiency",
+        "rollouts", "training", "provenance",
     ]  # fmt: skip
     assert decay_section.TITLE and results_section.TITLE
 

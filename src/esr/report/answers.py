@@ -21,7 +21,7 @@ def of_study(data: Data, match: Contest, costs: list[tuple[str, Markup]]) -> lis
     )
     price = _price(costs)
     return [
-        ("Does it fit?", _fits(data) or _by_result(match)),
+        ("Does it fit?", Markup("; ").join(said for said in (_by_result(match), _fits(data)) if said)),
         ("Which N?", _which(data) or Markup("N = {}, the only one here").format(datum(study, f"{at}/n", "count"))),
         ("How much better?", Markup("{} over the untrained student").format(better)),
         ("How sure?", sure),
@@ -89,13 +89,14 @@ def _by_result(match: Contest) -> Markup:
 
 
 def _which(data: Data) -> Markup | None:
-    """The N of the check, of a sweep, or of the decay curve, in this order."""
+    """The N of a sweep, and beside it that of the check; without both, that of the decay curve."""
     fit, decay = data.first("fit"), data.first("decay")
-    if fit and fit[1].record.verdict.n:
-        return Markup("N = {}, by the check").format(datum(fit[1], "/verdict/n", "count"))
     best = next((found for study in data.studies if (found := _plateau(study))), None)
-    if best:
-        return best
+    foretold = None
+    if fit and fit[1].record.verdict.n:
+        foretold = Markup("N = {}, by the check").format(datum(fit[1], "/verdict/n", "count"))
+    if best or foretold:
+        return Markup("; ").join(said for said in (best, foretold) if said)
     if decay and decay[1].record.recommendation.n:
         n = datum(decay[1], "/recommendation/n", "count")
         return Markup("up to {}: no loss of the <a href='#decay'>teacher</a> was found there").format(n)

@@ -15,6 +15,10 @@ from esr.report.scales import Axis
 from esr.report.shapes import ALONE, Chart, Entry, legend, marker, short
 
 RIGHT, TOP, BOTTOM = 20, 24, 52
+EDGE = 18
+"""Room on the left for half of the first tick's label, where names stand above their bars."""
+LETTER = 7
+"""Width of a letter of a tick's label, at most."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def plot(
         body = [_window(f, x, *window) if window else "", *_axes(f, x, y), *(_level(f, level, y) for level in levels)]
         body += [_band(f, line, x, y) for line in ordered if line.interval == "band" and not line.ghost]
         body += [_series(f, line, x, y) for line in ordered]
-        body += [_name(f, name, p, x, y) for name, p in names]
+        body += _names(f, names, x, y)
         scale = f' data-x0="{f.left}" data-x1="{f.width - RIGHT}" data-low="{x.low}" data-high="{x.high}"'
         return _svg(f, label, f.height, "".join(body), scale)
 
@@ -155,7 +159,7 @@ def bars(label: str, rows: list[Bar], axis: Axis) -> Chart:
 
 
 def _bars(f: Frame, label: str, rows: list[Bar], axis: Axis) -> Markup:
-    left, step = f.beside or 8, 42 + f.above
+    left, step = f.beside or EDGE, 42 + f.above
     height = step * len(rows) + 58
     inner = f.width - left - (90 if f.beside else 64)
     body = _columns(axis, left, inner, height - 48)
@@ -185,7 +189,7 @@ def strip(label: str, rows: Sequence[tuple[str, str, Point, Point | None]], axis
 
 
 def _strip(f: Frame, label: str, rows: Sequence[tuple[str, str, Point, Point | None]], axis: Axis) -> Markup:
-    left, step = f.beside or 18, 30 + f.above
+    left, step = f.beside or EDGE, 30 + f.above
     height, inner = step * len(rows) + 44, f.width - left - 30
     body = _columns(axis, left, inner, height - 36)
     for i, (name, colour, p, ghost) in enumerate(rows):
@@ -241,7 +245,7 @@ def _axes(f: Frame, x: Axis, y: Axis) -> list[str]:
     for tick in x.marks():
         px, text = f.x(x, tick), attribute(x.form(tick))
         parts.append(f'<line class="base" x1="{px:.1f}" x2="{px:.1f}" y1="{base}" y2="{base + 5}"/>')
-        if px - labelled > 12 + 7 * len(text):
+        if px - labelled > 12 + LETTER * len(text):
             parts.append(f'<text class="tick" x="{px:.1f}" y="{base + 20}" text-anchor="middle">{text}</text>')
             labelled = px
     parts.append(f'<line class="base" x1="{f.left}" x2="{f.width - RIGHT}" y1="{base}" y2="{base}"/>')
@@ -300,11 +304,29 @@ def _point(f: Frame, line: Line, p: Point, x: Axis, y: Axis) -> str:
     )
 
 
-def _name(f: Frame, name: str, p: Point, x: Axis, y: Axis) -> str:
-    """A label beside a point, on the side where there is room."""
-    right = x.at(p.x) < 0.75
-    px, end = f.x(x, p.x) + (10 if right else -10), "" if right else ' text-anchor="end"'
-    return f'<text class="tick" x="{px:.1f}" y="{f.y(y, p.y) - 6:.1f}"{end}>{attribute(name)}</text>'
+def _names(f: Frame, names: Sequence[tuple[str, Point]], x: Axis, y: Axis) -> list[str]:
+    """Labels beside their points: the first place that is inside the chart and clear of the points and the labels before, right
+    or left of the point and above it or below."""
+    taken = [(f.x(x, p.x) - 6, f.y(y, p.y) + 5, 12.0) for _, p in names]
+    texts = []
+    for name, p in names:
+        px, py, wide = f.x(x, p.x), f.y(y, p.y), LETTER * len(name)
+        places = [(at, py + off) for off in (-6, 16, -22, 32) for at in (px + 10, px - 10 - wide)]
+        inside = [(at, base) for at, base in places if at >= 0 and at + wide <= f.width] or [(0, py - 6)]
+        clear = (place for place in inside if not any(_meet(place, wide, other) for other in taken))
+        at, base = next(clear, inside[0])
+        taken.append((at, base, wide))
+        anchor, edge = ("start", at) if at > px else ("end", at + wide)
+        texts.append(
+            f'<text class="tick" x="{edge:.1f}" y="{base:.1f}" text-anchor="{anchor}">{attribute(name)}</text>'
+        )
+    return texts
+
+
+def _meet(place: tuple[float, float], wide: float, other: tuple[float, float, float]) -> bool:
+    """Whether two labels, by their left ends, base lines and widths, would overlap."""
+    (at, base), (there, line, width) = place, other
+    return at < there + width and there < at + wide and abs(base - line) < 14
 
 
 def _from(value: float, source: str) -> str:

@@ -47,11 +47,21 @@ def given(tmp_path):
 )  # fmt: skip
 def test_code_of_a_run_directory_runs_only_if_the_command_says_so(given, command, monkeypatch, capsys):
     monkeypatch.chdir(given)
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(given / "modules"))
     assert esr(command) == 2
     assert "--trust-remote-code" in capsys.readouterr().err
     assert not (given / "ran").exists()
     esr(["--trust-remote-code", *command])
     assert (given / "ran").exists()
+
+
+def test_code_needs_a_cache_that_can_be_written_to(given, monkeypatch, capsys):
+    """A home without one, as services have it."""
+    home = given / "x.jsonl" / ".cache" / "huggingface"
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(home / "modules"))
+    monkeypatch.setattr("esr.models.load.HF_HOME", str(home))
+    assert esr(["--trust-remote-code", "train", str(given / "run" / "config.json")]) == 2
+    assert "set HF_HOME to a directory that can be written to" in capsys.readouterr().err
 
 
 def test_cards_without_bfloat16_get_float16(monkeypatch):

@@ -10,6 +10,7 @@ from typing import Any
 
 import peft
 import torch
+from huggingface_hub.constants import HF_HOME
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -47,6 +48,12 @@ def location(ref: str) -> str:
     return ref
 
 
+def _of_cache(file: str | None) -> bool:
+    """Whether a file lies in the cache of models and their code, or on the way to it."""
+    cache = Path(HF_HOME)
+    return file is not None and (Path(file).is_relative_to(cache) or Path(file) in cache.parents)
+
+
 @contextlib.contextmanager
 def loading(config: ModelConfig, what: str) -> Iterator[None]:
     """Load from hub or disk inside this: a hub out of reach is noticed at once, and errors become one sentence."""
@@ -60,6 +67,8 @@ def loading(config: ModelConfig, what: str) -> Iterator[None]:
             raise UserError(f"{what}: gated; ask for access on its page, then run `hf auth login`.") from None
         if away:
             text = f"the hub cannot be reached ({away}) and there is no cached copy; give a local directory instead"
+        elif isinstance(error, OSError) and _of_cache(error.filename):
+            text += "; set HF_HOME to a directory that can be written to"
         raise UserError(f"{what}: cannot be loaded ({text}).") from None
 
 

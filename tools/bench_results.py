@@ -280,6 +280,30 @@ def endurance() -> list[str]:
     ]
 
 
+def page() -> list[str]:
+    """How heavy the lab's report is, and how soon it can be read."""
+    record = read("bench/page.json")
+    moments = {
+        "first_paint": "first paint",
+        "first_content": "first words",
+        "interactive": "controls work",
+        "complete": "complete",
+    }
+    rows = [[screen, *(f"{found[moment]:,.0f}" for moment in moments)] for screen, found in record["screens"].items()]
+    return [
+        "## The report page",
+        "",
+        "```bash",
+        "python bench/page.py --out results/bench/page.json",
+        "```",
+        "",
+        f"docs/{record['page']}, {record['bytes'] / 1e6:.2f} MB in one file ({record['compressed'] / 1e6:.2f} MB as gzip sends it), opened from the disk by "
+        f"a headless Chromium on {machine(record)}. Milliseconds by the browser's own clock, medians of {record['times']} openings.",
+        "",
+        *table(["screen", *moments.values()], rows),
+    ]
+
+
 SECTIONS: dict[str, Callable[[], list[str]]] = {
     "memory": memory,
     "shared": shared_prompts,
@@ -288,6 +312,7 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
     "servers": servers,
     "refill": refill,
     "endurance": endurance,
+    "page": page,
 }
 
 

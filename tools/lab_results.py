@@ -1,6 +1,8 @@
 """The lab's part of docs/results.md, from the records in results/lab/. Sentences that judge follow stated rules on intervals."""
 
+import html
 import json
+import re
 from typing import Any
 
 from make_results import STUDIES
@@ -253,6 +255,20 @@ def models_section() -> list[str]:
             *table(head, rows)]  # fmt: skip
 
 
+def first_screen() -> list[str]:
+    """What the lab's page says to somebody who looks at its first screen alone."""
+    page = (RESULTS.parent / "docs" / "lab-report.html").read_text()
+    plain = lambda text: " ".join(html.unescape(re.sub(r"<[^>]+>", "", text)).split())  # noqa: E731
+    found = re.search(r'<dl class="answers">(.*?)</dl>', page, re.DOTALL)
+    said = re.search(r'<p class="verdict">(.*?)</p>', page, re.DOTALL)
+    asked = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", found[1] if found else "", re.DOTALL)
+    return [
+        "### The page at a glance", "",
+        f"A stranger's questions, answered by the first screen of [the lab's page](lab-report.html) alone: {plain(said[1]) if said else ''}", "",
+        *table(["question", "answer"], [[plain(question), plain(answer)] for question, answer in asked]),
+    ]  # fmt: skip
+
+
 def lab() -> list[str]:
     """Everything about the lab."""
     if not LAB.exists():
@@ -262,7 +278,7 @@ def lab() -> list[str]:
         "Tiny transformers on generated arithmetic ([lab.md](lab.md)); what holds here need not hold for language models, and the other "
         "way round. Learning rates and steps were chosen on the development split (the two `tune` studies); the tables below are on the "
         "test split. A verdict needs a paired 95% interval that excludes zero; there is no correction for the number of comparisons.", "",
-        "### The paper's claims", "", *claims(), *models_section(),
+        "### The paper's claims", "", *claims(), *first_screen(), *models_section(),
     ]  # fmt: skip
     for name in STUDIES:
         if study := record(name):

@@ -102,9 +102,16 @@ class Chromium:
     # A page
 
     def open(
-        self, file: Path, width: int = 1280, dark: bool = False, script: bool = True, colour: bool = True
+        self,
+        file: Path,
+        width: int = 1280,
+        dark: bool = False,
+        script: bool = True,
+        colour: bool = True,
+        slowed: float = 1,
     ) -> "Chromium":
-        """Load a file in a page of its own that remembers nothing. `colour` False leaves the preferred scheme as it is."""
+        """Load a file in a page of its own that remembers nothing. `colour` False leaves the preferred scheme as it is; the page
+        has a processor `slowed` times as slow."""
         if self.target:
             self.call("Target.closeTarget", page=False, targetId=self.target)
         self.target = self.call("Target.createTarget", page=False, url="about:blank")["targetId"]
@@ -115,6 +122,7 @@ class Chromium:
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
         )
+        self.call("Emulation.setCPUThrottlingRate", rate=slowed)
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
         features = [("prefers-reduced-motion", "reduce")]
         features += [("prefers-color-scheme", "dark" if dark else "light")] if colour else []

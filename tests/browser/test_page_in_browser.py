@@ -3,6 +3,8 @@
 import json
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -580,3 +582,13 @@ def test_pages_with_little_on_them(browser, tmp_path):
         shown.focus("#toy-place")
         shown.key("ArrowLeft")
         assert shown.text("#toy-reverse") != before
+
+
+def test_the_bench_of_the_page_reads_the_browsers_clock(report):
+    bench = Path(__file__).parents[2] / "bench" / "page.py"
+    done = subprocess.run([sys.executable, str(bench), str(report), "--times", "1"], capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert found["bytes"] == report.stat().st_size > found["compressed"] > 0
+    assert len(found["screens"]) == 3
+    for at in found["screens"].values():
+        assert 0 < at["first_paint"] <= at["first_content"] <= at["complete"] and at["interactive"] <= at["complete"]

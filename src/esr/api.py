@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,10 @@ from esr.runs.trust import from_file, require_trust
 
 
 def distil(config: str | Path, overrides: Sequence[str] = (), fresh: bool = False) -> RunDir:
-    """Train what a config file describes, or go on with it; returns the run. `esr train` as a function."""
-    settings = from_file(configfile.load(config, list(overrides)), Path(config))
-    run = RunDir(run_directory(settings, Path(config)))
+    """Train what a config file describes, or go on with it or with a run; returns the run. `esr train` as a function."""
+    file = open_run(config).config_file if Path(config).is_dir() else Path(config)
+    settings = from_file(configfile.load(file, list(overrides)), file)
+    run = RunDir(run_directory(settings, file))
 
     from esr.train import train
 
@@ -48,14 +50,17 @@ def analyze(
 ) -> Finding:
     """Do one analysis of a run or a config file's pair, and keep its record there. `esr analyze` as a function.
 
-    `settings` are the fields of the analysis's own settings (`esr.analysis.ANALYSES`), such as `problems=50`.
+    `settings` are the fields of the analysis's own settings (`esr.analysis.ANALYSES`), such as `problems=50`; `step` is that of
+    the run's checkpoint, for every analysis.
     """
     from esr import analysis
 
     if name not in analysis.ANALYSES:
         raise UserError(f"There is no analysis {name}; there are {', '.join(analysis.ANALYSES)}.")
-    chosen = analysis.ANALYSES[name].settings.of(settings, quick)
-    subject = analysis.open_subject(str(target), None, None, settings.get("step"))
+    kind, step = analysis.ANALYSES[name].settings, settings.get("step")
+    own = settings if "step" in kind.model_fields else {k: v for k, v in settings.items() if k != "step"}
+    chosen = kind.of(own, quick)
+    subject = analysis.open_subject(str(target), None, None, step)
     return analysis.analyze(subject, name, chosen, others)
 
 
@@ -88,7 +93,10 @@ def evaluation_of(path: Path, overrides: list[str]) -> tuple[RunDir, Config, Con
     kept = directory.config()
     device = asked.run.model_copy(update={"device": kept.run.device})
     own = asked.model_copy(update={"eval": kept.eval, "run": device})
-    directory.open_or_create(own)
+    kept = kept.model_copy(update={"run": kept.run.model_copy(update={"dir": own.run.dir})})
+    if own != kept and os.environ.get("RANK", "0") == "0":
+        with directory.locked():
+            directory.open_or_create(own)
     return directory, own, asked
 
 
@@ -106,7 +114,8 @@ def evaluated(directory: RunDir, who: str, own: Config, asked: Config) -> Evalua
     variant = "" if own.eval == asked.eval else mark(own.eval, asked.eval)
     if who == "teacher":
         return Evaluated(who="teacher", variant=variant)
-    if who not in ("last", "base") and not who.isdigit():
+    number = who.isascii() and who.isdecimal()
+    if who not in ("last", "base") and not number:
         raise UserError(f"--who {who}: give last, base, teacher, or the number of a step.")
-    step = 0 if who == "base" else step_of(directory.find_checkpoint(int(who) if who.isdigit() else None).name)
+    step = 0 if who == "base" else step_of(directory.find_checkpoint(int(who) if number else None).name)
     return Evaluated(who="student", step=step, variant=variant)

@@ -17,8 +17,11 @@ from esr.errors import UserError
 from esr.foreign import brief, control_character, visible
 from esr.runs.files import check_format
 
-PATHS = ("student.model", "student.adapter", "teacher.model", "teacher.adapter", "data.source", "eval.source")
-"""Keys that may name a local file or directory to read."""
+PATHS = (
+    "student.model", "student.adapter", "teacher.model", "teacher.adapter", "data.source", "eval.source", "data.grader",
+    "eval.grader",
+)  # fmt: skip
+"""Keys that may name a local file or directory to read; a grader as `python:FILE:FUNCTION`."""
 SHOWN = 5
 """Mistakes that one message names."""
 QUOTES = "'\""
@@ -113,8 +116,17 @@ def found_from(file: Path, tree: dict[str, Any]) -> dict[str, Any]:
     for section, key in (name.split(".") for name in PATHS):
         values = out.get(section)
         if isinstance(values, dict) and isinstance(values.get(key), str):
-            values[key] = _found(values[key], folder, home)
+            before, path, after = _file_in(values[key])
+            values[key] = before + _found(path, folder, home) + after
     return out
+
+
+def _file_in(reference: str) -> tuple[str, str, str]:
+    """The part of a reference that may be a path, and what stands before and after it."""
+    if not reference.startswith("python:"):
+        return "", reference, ""
+    file, colon, function = reference.removeprefix("python:").rpartition(":")
+    return "python:", file, colon + function
 
 
 def _found(reference: str, folder: Path, home: Any) -> str:
@@ -138,8 +150,9 @@ def portable(config: Config, home: Path) -> dict[str, Any]:
     tree = config.model_dump()
     for section, key in (name.split(".") for name in PATHS):
         values = tree.get(section) or {}
-        if values.get(key) and Path(values[key]).exists():
-            values[key] = os.path.abspath(values[key])
+        before, file, after = _file_in(values.get(key) or "")
+        if file and Path(file).exists():
+            values[key] = before + os.path.abspath(file) + after
     tree["run"]["dir"] = os.path.abspath(home)
     return tree
 

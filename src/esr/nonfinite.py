@@ -75,16 +75,13 @@ def with_other_kernels(attempt: Callable[[int], R], notify: Callable[[str], None
 
 
 def not_finite(scores: PositionStats, module: nn.Module, index: int, part: Batch) -> NotFinite | None:
-    """What is not finite after a micro-batch's backward pass, if anything: the divergence somewhere, or a gradient.
-
-    Gradients flow down, so what is not finite anywhere reaches the lowest trained weights: only these are looked at.
-    """
+    """What is not finite after a micro-batch's backward pass, if anything: the divergence somewhere, or a gradient."""
     bad = ~torch.isfinite(scores.divergence.detach())
     if bool(bad.any()):
         row, position = (int(i) for i in bad.nonzero()[0])
         return NotFinite("loss", f"{part.keys[row]}, position {position}", index, part)
-    lowest = next((p.grad for p in module.parameters() if p.grad is not None), None)
-    own = lowest.to_local() if isinstance(lowest, DTensor) else lowest
-    if own is not None and not bool(torch.isfinite(own).all()):
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    own = [g.to_local() if isinstance(g, DTensor) else g for g in gradients]
+    if not bool(torch.isfinite(torch.nn.utils.get_total_norm(own))):
         return NotFinite("gradient", ", ".join(dict.fromkeys(part.keys)), index, part)
     return None

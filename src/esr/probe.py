@@ -8,6 +8,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from esr.config import ModelConfig, StudentConfig
 from esr.errors import UserError
+from esr.memory import out_of_memory
 from esr.method.tensors import Prompts, Rollout
 from esr.models import places
 from esr.models.adapters import fresh_adapter
@@ -73,9 +74,9 @@ def check(lm: LM) -> None:
             require_same(own, path(lm), lm.config.model, f"{name} differs from the model's own forward", allowed)
     except APART as error:
         raise _inseparable(lm.config.model, error) from None
-    except torch.OutOfMemoryError:
-        raise
     except (ValueError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200].rstrip(".")
         raise UserError(f"{lm.config.model}: its architecture cannot be run from a cache ({reason}).") from None
     finally:

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from esr.memory import in_halves
+from esr.memory import in_halves, out_of_memory
 from esr.method.divergence import Divergence, entropy, reverse_kl
 from esr.method.events import EventSpace, Side
 from esr.method.events.positions import Positions
@@ -171,7 +171,9 @@ def _probe_sharing(lm: LM) -> bool:
     try:
         alone = _row_by_row(lm, lay_out(prompts, rollout), None).float()
         shared = _behind_shared_prompts(lm, lay_out_shared(prompts, rollout, prompt_of), None).float()
-    except Exception:  # whatever an architecture raises that has no such cache
+    except Exception as error:  # whatever an architecture raises that has no such cache
+        if out_of_memory(error):
+            raise
         return False
     finally:
         lm.module.train(training)

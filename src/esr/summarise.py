@@ -49,7 +49,7 @@ def summarise(
         avg_any=rate(lambda s: s.grade.any),
         finish_rate=intervals.accuracy([[float(s.finished) for s in group] for group in groups]),
         avg_given_finish=intervals.ratio(
-            [sum(bool(s.grade.last) for s in group if s.finished) for group in groups],
+            [sum(s.grade.points for s in group if s.finished and s.grade.last is not None) for group in groups],
             [sum(s.grade.last is not None for s in group if s.finished) for group in groups],
         ),
         repetition_rate=intervals.accuracy([[float(s.repetitive) for s in group] for group in groups]),

@@ -117,11 +117,13 @@ def test_the_end_of_training_by_hand():
         ([0.3, 0.9, 0.2, 0.9, 0.4, 0.4], [0.2, -0.1, 0.7]),
         ([0.0, 0.9, 0.0, 0.5, 0.0, 0.4], [0.0, 0.0, 0.9]),
         ([0.0, 0.9, 0.0, 0.5, 0.0, 0.0], [0.4, 0.4, 0.5]),
+        ([0.0, 0.9, 0.0, 0.5, 0.0, 0.0, 0.0, 0.4, 0.3, 0.0], [0.0, 0.0, 0.9]),
     ],
     ids=[
         "a pilot that made it worse, all within learned",
         "a student that can go on with nothing",
         "nothing to go on with",
+        "nothing after most tokens, and a student that can go on with none of fewer",
     ],
 )
 def test_the_end_at_the_borders(means, expected):

@@ -3,6 +3,7 @@
 Everything is read from run directories; no torch here.
 """
 
+import statistics
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -100,7 +101,8 @@ def row(
     kept = rows[warm_up(len(rows)) :]
 
     def a_step(key: str) -> float:
-        return sum(r[key] for r in rows) / len(rows)
+        """Mean over the steps that have it; one that was skipped has trained on nothing."""
+        return statistics.fmean([r[key] for r in rows if key in r] or [0.0])
 
     kind: Literal["device", "process"] = "process" if device.startswith("cpu") else "device"
     return EfficiencyRow(

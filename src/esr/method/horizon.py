@@ -102,9 +102,10 @@ def low_divergence(h: Horizon, step: int, rows: Rows) -> int:
     seen = probes(h, step, rows)
     if seen is None or len(seen) < LOW_AFTER:
         return h.cap
-    curves = [curve(row, "kl") for row in seen]
-    level = np.quantile([c.min() for c in curves if len(c)], 1 - LOW_RATE)
-    low = curves[-1] < level
+    curves = [found for row in seen if len(found := curve(row, "kl"))]
+    if len(curves) < LOW_AFTER:
+        return h.cap
+    low = curves[-1] < np.quantile([c.min() for c in curves], 1 - LOW_RATE)
     for i in range(len(low) - LOW_WINDOWS + 1):
         if low[i : i + LOW_WINDOWS].all():
             return max(h.start, WINDOW * i)

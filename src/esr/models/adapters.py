@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from esr.config import StudentConfig
 from esr.errors import UserError
-from esr.models.lm import STUDENT
+from esr.models.lm import STUDENT, backbone_name
 from esr.models.quiet import quiet
 
 
@@ -83,7 +83,10 @@ def _out_of_reach(model: nn.Module) -> str | None:
 
     None if there is none.
     """
+    head = model.get_output_embeddings()  # type: ignore[operator]
     text = model.get_decoder()  # type: ignore[operator]
+    if text is model or text is head:  # as transformers says where it knows no better
+        text = getattr(model, backbone_name(model))
 
     def beside(module: nn.Module, prefix: str) -> Iterator[str]:
         for name, child in module.named_children():
@@ -91,7 +94,6 @@ def _out_of_reach(model: nn.Module) -> str | None:
                 inside = any(part is text for part in child.modules())
                 yield from beside(child, f"{prefix}{name}.") if inside else [prefix + name]
 
-    head = model.get_output_embeddings()  # type: ignore[operator]
     names = [re.escape(name) for name in beside(model, "") if model.get_submodule(name) is not head]
     for name, module in model.named_modules():
         if hasattr(module, "ssm_state_size"):

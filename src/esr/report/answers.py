@@ -133,7 +133,34 @@ def _next(match: Contest) -> Markup:
     }[outcome(match.gap.low, match.gap.high)]
 
 
+def foretold(run: Run) -> Markup:
+    """The verdict on a pair that nothing was trained of yet."""
+    found = run.analyses.get("fit")
+    if found is None:
+        return Markup("Nothing has been trained here yet.")
+    verdict = found.record.verdict
+    if verdict.end is None:
+        return Markup("Before any training: ESR <b>{}</b>, by the check. {}").format(
+            verdict.answer.removeprefix("ESR "), verdict.reasons[-1]
+        )
+    return Markup("Before any training: ESR <b>{}</b>, with <b>N = {}</b>, and an accuracy of {} is expected.").format(
+        verdict.answer, datum(found, "/verdict/n", "count"), estimate(found, "/verdict/end/accuracy")
+    )
+
+
+def _train(run: Run) -> Markup:
+    """What to do with a pair that nothing was trained of yet."""
+    found = run.analyses.get("fit")
+    if found is None or found.record.verdict.answer == "fits":
+        return Markup("train it: <code>esr train CONFIG --n auto</code>")
+    if found.record.verdict.answer == "cannot tell":
+        return Markup("more problems: <code>esr check CONFIG --budget MINUTES</code>")
+    return Markup("{} instead").format(found.record.verdict.better)
+
+
 def _after(run: Run, change: Paired | None, name: str) -> Markup:
+    if not run.complete and not run.going:
+        return _train(run)
     if not run.complete:
         return Markup("wait, or go on with <code>esr train {}</code>").format(name)
     if change is None:

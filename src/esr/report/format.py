@@ -16,6 +16,8 @@ from esr.console import duration
 from esr.runs.files import finite
 
 NONE = Markup('<span class="none">–</span>')
+PAGE_FORMS = {"nats": ("nats", "change_nats"), "percent": ("pct", "points"), "tokens": ("tokens", "plain")}
+"""Forms of a measure and of its change on the page."""
 
 
 class Quoted(Protocol):

@@ -37,7 +37,7 @@ def render(data: Data, refresh: int | None = None) -> str:
 def sections(data: Data) -> list[Section]:
     """All sections, those without data included. While a run goes on, its training comes first."""
     modules = [*order()] if data.comparison is None else [comparison, *order()[1:]]
-    if any(not run.complete for run in data.runs):
+    if any(run.going for run in data.runs):
         modules.remove(training)
         modules.insert(1, training)
     return [module.view(data) for module in modules]
@@ -79,7 +79,7 @@ def _render(data: Data, refresh: int | None) -> str:
         trouble=data.trouble,
         refresh=refresh,
         scripts=scripts,
-        going=[run.label for run in data.runs if not run.complete],
+        going=[run.label for run in data.runs if run.going],
         style=Markup("\n".join(_static(".css"))),
     )
 

@@ -55,6 +55,8 @@ class Run:
     """What two tokenizers share; None with one vocabulary."""
     complete: bool
     """Whether it has nothing left to do."""
+    going: bool
+    """Whether it trains, or has begun to; a pair that was only checked or analysed has not."""
     last: str
     """Name of the evaluation after the last step; empty before training has got there."""
 
@@ -175,6 +177,7 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
         trouble.append(str(error))
         metrics = []
     last = directory.last_step(config) if metrics else None
+    complete = bool(metrics) and directory.complete(config)
     return Run(
         label=name,
         directory=directory,
@@ -185,7 +188,8 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
         evaluations={f.record.name: f for f in evaluations},
         analyses={_kind(f.record): f for f in analyses},
         tokenizers=_tokenizers(directory, name, trouble),
-        complete=bool(metrics) and directory.complete(config),
+        complete=complete,
+        going=not complete and (bool(metrics) or not analyses or directory.in_use()),
         last="" if last is None else step_name(last),
     )
 

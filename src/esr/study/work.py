@@ -19,6 +19,8 @@ from esr.runs.files import new_directory, read_json, write_json
 from esr.runs.rundir import RunDir
 from esr.study.plan import Plan, PlannedRun
 
+TRUSTED = "--trust-remote-code"
+"""For a run whose configuration is what the study's file says, as has been seen to just before."""
 POLL = 0.2
 """Seconds between looks at the running processes."""
 
@@ -82,7 +84,7 @@ def start(run: PlannedRun, cores: list[int]) -> Child:
     environment = {**os.environ, "OMP_NUM_THREADS": str(len(cores)), "MKL_NUM_THREADS": str(len(cores))}
     with open(run.directory.log_file, "ab") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "esr.cli.main", "train", str(run.directory.config_file), "--json"],
+            [sys.executable, "-m", "esr.cli.main", TRUSTED, "train", str(run.directory.config_file), "--json"],
             stdout=subprocess.DEVNULL,
             stderr=out,
             env=environment,
@@ -122,8 +124,8 @@ def settle(job: Child) -> str | None:
 
 
 def finished(directory: RunDir) -> bool:
-    """Whether a run has been carried out to the end."""
-    return directory.finished_file.exists()
+    """Whether a run has been carried out to the end, and nothing of it was removed since."""
+    return directory.finished_file.exists() and directory.complete(directory.config())
 
 
 def seconds(directory: RunDir) -> float:

@@ -40,8 +40,7 @@ def end(means: Array) -> Array:
     teacher, `own`, `passed`, of k `reach`, and of the teacher where there is each of them (else 0)."""
     student, teacher, own, passed = np.moveaxis(means[..., :4], -1, 0)
     reach, beside = np.split(means[..., 4:], 2, axis=-1)
-    carried_on = _ratio(reach, beside).clip(0, 1).max(-1)
-    reached = own + (teacher - passed) * carried_on
+    reached = own + (teacher - passed) * _best(reach, beside)
     return np.stack([reached, reached - student, teacher - reached], axis=-1)
 
 
@@ -50,6 +49,9 @@ def _between(e: Estimate, least: float) -> Estimate:
     return e.model_copy(update={"low": max(e.low, least), "high": min(e.high, 1.0)})
 
 
-def _ratio(a: Array, b: Array) -> Array:
-    """a / b, and 1 where b is not positive: nothing was left to carry on."""
-    return np.divide(a, b, out=np.ones_like(a), where=b > 0)
+def _best(reach: Array, beside: Array) -> Array:
+    """(...) the largest of the (..., k) ratios, in [0, 1]; one without anything right beside it says nothing. 1 if none says anything:
+    nothing was left to carry on."""
+    known = beside > 0
+    ratios = np.divide(reach, beside, out=np.full_like(reach, -1.0), where=known).clip(max=1).max(-1, initial=-1.0)
+    return np.where(known.any(-1), ratios, 1.0)

@@ -5,11 +5,12 @@ from typing import Any
 from markupsafe import Markup
 
 from esr.configfile import flatten
+from esr.records.closeness import MEASURES
 from esr.records.comparison import ComparedRun, Comparison
 from esr.report import charts
 from esr.report.contests import outcome
 from esr.report.figure import BY_PROBLEM, Figure, Table, without_empty
-from esr.report.format import NONE, datum, derived, estimate, mean_of, round_pct, spoken, where
+from esr.report.format import NONE, PAGE_FORMS, datum, derived, estimate, mean_of, round_pct, spoken, where
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Run
@@ -28,7 +29,8 @@ def view(data: Data) -> Section:
     runs = list(zip(data.runs, found.runs, strict=True))
     context = {
         "verdict": _verdict(data.runs, found),
-        "figure": _figure(runs),
+        "figure": _figure(runs) if any(row.avg for row in found.runs) else None,
+        "closeness": _closeness(data.runs, found),
         "settings": _settings(data.runs, found),
         "versions": _versions(data.runs),
         "unpaired": [(run.label, row.left_out) for run, row in runs if row.left_out],
@@ -41,8 +43,9 @@ def _verdict(runs: list[Run], found: Comparison) -> list[Markup]:
     """A sentence for each run but the first, by the interval of its paired difference."""
     said = []
     for run, row in zip(runs[1:], found.runs[1:], strict=True):
-        gap = row.difference
-        assert gap is not None
+        if (gap := row.difference) is None:
+            said.append(_nearer(runs, run, row))
+            continue
         word = WORDS[outcome(gap.low, gap.high)]
         said.append(
             Markup(f"<b>{{}}</b> {word} <b>{{}}</b>: {{}}.").format(
@@ -50,6 +53,44 @@ def _verdict(runs: list[Run], found: Comparison) -> list[Markup]:
             )
         )
     return said
+
+
+def _nearer(runs: list[Run], run: Run, row: ComparedRun) -> Markup:
+    """The sentence on a task without references: which student is nearer to the teacher on the same responses."""
+    gap = row.closer.get("kl_common")
+    if gap is None:
+        return Markup("<b>{}</b> and <b>{}</b> have no measure in common.").format(run.label, runs[0].label)
+    word = (
+        "is nearer to" if gap.high < 0 else "is <em>farther from</em>" if gap.low > 0 else "is not certainly nearer to"
+    )
+    return Markup(f"<b>{{}}</b> {word} the teacher than <b>{{}}</b>, on the same held-out responses: {{}}.").format(
+        run.label, runs[0].label, _change(runs, run, row, "kl_common", "change_nats", " nats")
+    )
+
+
+def _change(runs: list[Run], run: Run, row: ComparedRun, measure: str, form: str, unit: str = "") -> Markup:
+    """A measure of a task without references, minus the first run's."""
+    if measure not in row.closer:
+        return NONE
+    rule = f"paired_change {measure} | {run.label}/evals/{row.evaluation}.jsonl | {runs[0].label}/evals/{runs[0].last}.jsonl"
+    return derived(row.closer[measure], form, rule, unit=unit)
+
+
+def _closeness(runs: list[Run], found: Comparison) -> Table:
+    """A task without references: one row a measure, one column a run, with its paired difference."""
+    rows = []
+    for measure, (words, form) in MEASURES.items():
+        if measure in found.runs[0].closeness:
+            shown, paired = PAGE_FORMS[form]
+            cells = []
+            for run, row in zip(runs, found.runs, strict=True):
+                last = run.evaluation("after")
+                value = estimate(last, f"/closeness/{measure}", shown) if last else NONE
+                gap = _change(runs, run, row, measure, paired)
+                cells.append(value if gap == NONE else Markup("{} ({})").format(value, gap))
+            rows.append((words, *cells))
+    caption = "Without reference answers: how near to the teacher each student is (difference from the first, paired)"
+    return Table(("", *(run.label for run in runs)), rows, caption)
 
 
 def _difference(runs: list[Run], run: Run, row: ComparedRun) -> Markup:

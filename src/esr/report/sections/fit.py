@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from esr.report import charts
 from esr.report.figure import BY_PROBLEM, Figure, Table, source_line
-from esr.report.format import datum, estimate, points, round_pct, spoken, where
+from esr.report.format import NONE, datum, estimate, points, round_pct, spoken, where
 from esr.report.scales import Axis
 from esr.report.section import Section
 from esr.report.sources import Data, Found, Run
@@ -35,8 +35,9 @@ def _check(run: Run, found: Found) -> dict[str, Any]:
         "gap": estimate(found, "/gap", "points"),
         "student": estimate(found, "/student"),
         "teacher": estimate(found, "/teacher"),
-        "faster": datum(found, "/verdict/faster", "times"),
+        "faster": datum(found, "/verdict/faster", "times") if verdict.faster else None,
         "smaller": datum(found, "/verdict/smaller", "times"),
+        "apart": found.record.apart,
         "figure": _figure(found) if found.record.pilots else None,
         "probe": _probe(found),
     }
@@ -45,7 +46,7 @@ def _check(run: Run, found: Found) -> dict[str, Any]:
 def _figure(found: Found) -> Figure:
     """A bar for each N from nothing to the teacher: the student, what lies within reach of N, and what after it."""
     pilots = found.record.pilots
-    rows = [charts.Bar(f"N = {p.n}", _parts(found, i)) for i, p in enumerate(pilots)]
+    rows = [charts.Bar(f"N = {p.n}", _parts(found, i), f"{p.cost.seconds:.3g} s a step") for i, p in enumerate(pilots)]
     longest = max(sum(part[2] for part in row.parts) for row in rows)
     chart = charts.bars(
         "The teacher's accuracy, split into the student's, what lies within reach of N, and what lies after it",
@@ -53,6 +54,9 @@ def _figure(found: Found) -> Figure:
         Axis("accuracy", 0, max(longest, 0.01), round_pct),
     )
     table = [_row(found, f"/pilots/{i}") for i in range(len(pilots))]
+    if found.record.full:
+        length, cost = (datum(found, f"/full/{key}", form) for key, form in (("n", "count"), ("seconds", "seconds")))
+        table.append((Markup("full, N = {}").format(length), *[NONE] * 6, cost))
     columns = (
         "",
         "pilot reached",

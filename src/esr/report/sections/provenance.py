@@ -58,8 +58,14 @@ def _run(run: Run) -> dict[str, Any]:
         "commands": [str(c) for c in commands if c],
         "config": in_yaml(run.config.model_dump()),
         "seed": run.config.run.seed,
-        "state": "complete" if run.complete else f"{len(run.metrics)} of {run.config.optim.steps} steps so far",
+        "state": state(run),
     }
+
+
+def state(run: Run) -> str:
+    if run.complete:
+        return "complete"
+    return f"{len(run.metrics)} of {run.config.optim.steps} steps so far" if run.going else "not trained"
 
 
 def _study(found: Found) -> dict[str, Any]:

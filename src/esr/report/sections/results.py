@@ -9,13 +9,11 @@ from esr.records.closeness import MEASURES
 from esr.records.evaluation import grouped
 from esr.report.contests import gained, moved
 from esr.report.figure import Table, without_empty
-from esr.report.format import datum, derived, estimate, lookup
+from esr.report.format import PAGE_FORMS, datum, derived, estimate, lookup
 from esr.report.section import Section
 from esr.report.sources import Data, Found, Run, name_of, order
 
 TITLE = "Results"
-PAGE_FORMS = {"nats": ("nats", "change_nats"), "percent": ("pct", "points"), "tokens": ("tokens", "plain")}
-"""Forms of a measure and of its change on the page."""
 LENGTHS = ("p10", "p50", "p90", "mean")
 
 

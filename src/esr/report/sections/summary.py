@@ -219,6 +219,8 @@ def _rival_verdict(run: Run, other: Run, pair: Paired, change: Paired | None) ->
 
 def _run_verdict(run: Run, change: Paired | None) -> Markup:
     n = run.config.rollout.stops_at
+    if not run.complete and not run.going:
+        return answers.foretold(run)
     if not run.complete and change is None:
         return Markup("Training with <b>N = {}</b> is going on: {} of {} steps are done.").format(
             n, len(run.metrics), run.config.optim.steps

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from esr.cli.main import run as esr
-from esr.configfile import flatten, load
+from esr.configfile import flatten, load, portable
 from esr.errors import UserError
 from esr.study import plan
 
@@ -225,3 +225,17 @@ def test_code_without_a_sandbox_is_for_one_command_line(tmp_path):
     file.write_text(yaml.safe_dump(tree | {"eval": {"source": "humaneval", "unsafe_code": True}}))
     with pytest.raises(UserError, match="for one command line"):
         load(file)
+
+
+def test_a_graders_file_is_looked_for_beside_the_config_and_kept_absolutely(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "g.py").touch()
+    (tmp_path / "there" / "c.yaml").write_text(BASE)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "there" / "c.yaml"
+    file.write_text(BASE + "\neval: {source: q.jsonl, grader: 'python:g.py:judge'}\n")
+    found = load(file)
+    assert found.eval.grader == f"python:{tmp_path / 'there' / 'g.py'}:judge"
+    monkeypatch.chdir(tmp_path / "there")
+    kept = portable(load(file, ["eval.grader=python:g.py:judge"]), tmp_path / "run")
+    assert kept["eval"]["grader"] == f"python:{tmp_path / 'there' / 'g.py'}:judge"

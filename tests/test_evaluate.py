@@ -115,3 +115,13 @@ def test_only_the_seed_of_sampling_may_differ_between_comparable_evaluations():
     assert not any(comparable(base, other) for other in others)
     mixed = [base, others[0], evaluation(seed_sampling=2), others[1]]
     assert grouped(mixed, lambda e: e) == [[mixed[0], mixed[2]], [mixed[1]], [mixed[3]]]
+
+
+def test_scores_count_among_finished_responses_as_they_do_among_all():
+    scored = Grade(first=False, last=False, any=False, score=0.5, answers=1)
+    samples = [
+        Sample(problem="a", sample=i, text="", tokens=5, finished=i == 0, repetitive=False, grade=scored)
+        for i in (0, 1)
+    ]
+    got = summarise(samples, TEACHER, "m", "t", {}, 1.0)
+    assert got.avg.value == got.avg_given_finish.value == 0.5

@@ -76,3 +76,14 @@ def test_a_run_stops_with_the_last_good_step_saved_and_may_skip_the_bad_one(home
     assert esr(["train", "c.yaml", "optim.on_nonfinite=skip"]) == 0
     assert "1 of 6 steps were skipped" in " ".join(capsys.readouterr().err.split())
     assert [row.get("optim/skipped", 0) for row in rows("run")] == [0, 0, 0, 1, 0, 0]
+
+
+def test_no_gradient_is_left_unlooked_at(monkeypatch):
+    """NaN in the weights of a single layer, and not the first."""
+    run = distiller()
+    last = [p for p in run.student.module.parameters() if p.requires_grad][-1]
+    last.register_hook(lambda grad: grad * float("nan"))
+    before = [p.clone() for p in run.student.module.parameters()]
+    with pytest.raises(NotFinite, match="gradient of step 1"):
+        step(run, pairs(run), 0, 1e-2)
+    assert all(torch.equal(p, b) for p, b in zip(run.student.module.parameters(), before))

@@ -12,6 +12,10 @@ class TooLarge(UserError):
     """A run that its device cannot hold: `esr check` exits with 3, as for a pair that ESR does not fit."""
 
 
+class OutOfMemory(UserError):
+    """Memory has run out with the least work that can be done at once."""
+
+
 class RunStopped(Exception):
     """A run ended before its last step, with its state saved: the message says why and how to go on."""
 

@@ -10,7 +10,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 
 from esr.console import say
-from esr.errors import UserError
+from esr.errors import OutOfMemory
 
 R = TypeVar("R")
 SIGNS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "Cannot allocate memory")
@@ -50,7 +50,7 @@ def release() -> None:
 def in_halves(work: Callable[[Tensor], R], rows: Tensor, what: str) -> list[R]:
     """`work(rows)`; where memory runs out, the same for each half of the rows, and so on. Results in the order of the rows.
 
-    `work` must give each row the same whatever it is worked on with. Raises `UserError` if a single row does not fit.
+    `work` must give each row the same whatever it is worked on with. Raises `OutOfMemory` if a single row does not fit.
     """
     try:
         return [work(rows)]
@@ -59,7 +59,7 @@ def in_halves(work: Callable[[Tensor], R], rows: Tensor, what: str) -> list[R]:
             raise
     release()
     if len(rows) == 1:
-        raise UserError(
+        raise OutOfMemory(
             f"Out of memory while {what}, with a single response; allow fewer new tokens or use a smaller model."
         )
     say(f"Out of memory while {what}, {len(rows)} responses at once; done again in halves.")

@@ -7,7 +7,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from esr.errors import UserError
+from esr.errors import OutOfMemory
 from esr.memory import out_of_memory, release
 from esr.method.events.positions import Positions
 from esr.method.layout import same_prompt
@@ -109,7 +109,7 @@ def with_less_memory(
 
     `budget` is a number of padded tokens in a micro-batch. Returns what `attempt` returned and the budget that fitted.
     Without `again`, running out of memory is an error: a rank that holds split weights cannot go back alone.
-    Raises `UserError` if a single response does not fit.
+    Raises `OutOfMemory` if a single response does not fit.
     """
     width = max(r.response_ids.shape[1] for r in (batch.positions.student, batch.positions.teacher)) + max(
         p.ids.shape[1] for p in (batch.student_prompts, batch.teacher_prompts)
@@ -123,7 +123,7 @@ def with_less_memory(
         release()
         budget = min(budget, width * len(batch.rollout))
         if budget <= width:
-            raise UserError(
+            raise OutOfMemory(
                 "Out of memory with a single response in a micro-batch; lower rollout.max_new_tokens or use a smaller model."
             )
         budget //= 2

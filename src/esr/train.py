@@ -33,6 +33,7 @@ from esr.prepare import Prepared, prepare, require_ranks, require_writing_teache
 from esr.ranks import here
 from esr.records.evaluation import Evaluated
 from esr.records.steps import step_name
+from esr.runs import checked
 from esr.runs.environment import note_left_out
 from esr.runs.files import check_room
 from esr.runs.resumption import check, forget_after, not_evaluated
@@ -77,6 +78,7 @@ def begin(plan: Prepared, run: RunDir, fresh: bool, device: torch.device) -> int
     if not run.complete(config):
         require_servers(config)
     run.open_or_create(config, machine(device), fresh, plan.inputs)
+    checked.bring(run, config)
     done = check(run)
     if lost := not_evaluated(run, config, done):
         say(lost)

@@ -125,3 +125,12 @@ def test_a_run_without_steps_is_one_sentence(tmp_path, capsys):
     run = make_run(tmp_path / "a", [1.0], {})
     assert esr(["analyze", "efficiency", str(run.path)]) == 2
     assert "at least two" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_step_that_was_skipped_scored_and_trained_nothing_that_is_counted(tmp_path):
+    run = make_run(tmp_path / "run", [9.0, 1.0, 2.0, 3.0], {0: 2, 4: 6})
+    rows = run.metrics()
+    del rows[1]["tokens/scored"], rows[1]["tokens/trained"]
+    run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (row,) = compute(run).rows
+    assert (row.tokens_generated, row.tokens_scored, row.tokens_trained) == (101.5, 300, 80)

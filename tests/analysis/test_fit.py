@@ -21,6 +21,7 @@ from esr.analysis.fit.spending import another_block, spent
 from esr.analysis.fit.verdict import SIDES, judge, shortest, widest
 from esr.cli.main import run as esr
 from esr.config import EvalConfig
+from esr.errors import OutOfMemory
 from esr.records.base import Estimate
 from esr.records.fit import Cost, End, Fit, FitSettings, Handover, Pilot
 from esr.report.page import render
@@ -262,17 +263,45 @@ def test_a_check_that_was_killed_goes_on_to_the_same_record_and_keeps_no_pilot(p
 
 def test_a_pair_without_a_gap_exits_with_three_or_four_and_train_takes_the_n_of_the_record(pair, capsys):
     """Nobody gets anything right within twelve tokens. Then a record that recommends N = 5 stands in."""
-    assert esr(["check", pair, "--quick"]) in (3, 4)
+    command = ["check", pair, "--quick", "--lengths", "4,8"]
+    code = esr(command)
+    assert code in (3, 4) and "esr report runs/c-pair" in capsys.readouterr().err
+    assert esr(command) == code and "checked before; --fresh" in capsys.readouterr().err
+    assert esr([*command[:-1], "50,100"]) == 2
+    assert "eval.max_new_tokens=12 leaves nothing after N = 50" in capsys.readouterr().err
     assert esr(["train", pair, "--n", "auto", "eval=null"]) == 2
     file = RunDir("runs/c-pair").analysis_file("fit")
     record = read_record(file, Fit)
     fits = record.verdict.model_copy(update={"answer": "fits", "n": 5})
     write_json(file, record.model_copy(update={"verdict": fits}).model_dump())
+    for extra, words in (
+        ("rollout.max_new_tokens=9", "both set N"),
+        ("rollout.horizon.policy=linear", "rollout.horizon.policy is linear"),
+    ):
+        assert esr(["train", pair, "--n", "auto", "eval=null", extra]) == 2
+        assert words in capsys.readouterr().err
     assert esr(["train", pair, "--n", "auto", "eval=null"]) == 0
+    assert "says of whether ESR fits: fits" in capsys.readouterr().err
     run = RunDir("runs/c")
     assert {row["rollout/n"] for row in run.metrics()} == {5}
     assert read_record(run.analysis_file("fit"), Fit).verdict == fits
     assert "Does it fit?" in render(load([run.path]))
+
+
+def test_full_rollouts_that_do_not_fit_leave_the_rest_of_a_check_as_it_is(pair, monkeypatch, capsys):
+    """Just where they would cost the most."""
+    real = pilots.carry_out
+
+    def full(plan, run, **rest):
+        if plan.config.rollout.max_new_tokens == 12:
+            raise OutOfMemory("Out of memory with a single response.")
+        return real(plan, run, **rest)
+
+    monkeypatch.setattr(measure, "WORTH", -2.0)
+    monkeypatch.setattr(pilots, "carry_out", full)
+    record = analyze(open_subject(pair), "fit", FitSettings(problems=2, lengths=(4, 8), pilot=2))
+    assert [p.n for p in record.pilots] == [4, 8] and record.full is None and record.verdict.faster is None
+    assert "Full rollouts do not fit: Out of memory" in capsys.readouterr().err
 
 
 COMMANDS = re.findall(r"<!-- \$ (esr check .+?) -->", (ROOT / "docs" / "check.md").read_text())
@@ -283,6 +312,7 @@ SHORTER = [
     "eval.max_new_tokens=12",
     "data.size=8",
     "--quick",
+    "--lengths=4,8",
 ]
 
 

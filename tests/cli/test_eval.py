@@ -95,3 +95,19 @@ def test_responses_that_cannot_be_graded_are_shown_as_unmeasured(home, capsys, m
     row = next(line for line in readme.splitlines() if line.startswith("| step 1 |"))
     assert row.count("| - |") == 1 and "| - | - |" in row.replace("  ", " ")
     assert "value: 0" not in readme
+
+
+def test_a_run_that_another_process_works_on_is_not_changed(home, capsys):
+    assert esr(["eval", "c.yaml", "--who", "base"]) == 0
+    run = RunDir("runs/c")
+    before = run.config_file.read_text()
+    with run.locked():
+        assert esr(["eval", "c.yaml", "optim.steps=7", "--who", "base"]) == 2
+    assert "in use by another esr process" in capsys.readouterr().err
+    assert run.config_file.read_text() == before and run.evaluation("step-000000")
+
+
+@pytest.mark.parametrize("who", ["²", "-1", "middle"])
+def test_who_is_a_word_or_the_number_of_a_step(home, capsys, who):
+    assert esr(["eval", "c.yaml", f"--who={who}"]) == 2
+    assert "give last, base, teacher, or the number of a step" in capsys.readouterr().err

@@ -118,3 +118,9 @@ def test_position_weights_by_hand():
     assert by_position("linear", 2, mask).tolist() == [[1.0, 0.5, 0.0, 0.0], [1.0, 0.5, 0.0, 0.0]]
     assert by_position("rising", 2, mask).tolist() == [[0.5, 1.0, 1.0, 1.0], [0.5, 1.0, 0.0, 0.0]]
     assert torch.allclose(by_position("exponential", 2, mask)[0], torch.exp(-torch.arange(4) / 2))
+
+
+def test_low_divergence_waits_for_probes_that_were_not_skipped():
+    """A step whose loss was not finite has no trace."""
+    h = horizon("low_divergence", start=1)
+    assert h.at(10, [{}] * 10) == 100

@@ -114,3 +114,23 @@ def test_a_vision_tower_gets_no_adapter():
     names = [name for name, p in module.named_parameters() if p.requires_grad]
     assert names
     assert all("language_model" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    "message", ["DefaultCPUAllocator: can't allocate memory: you tried", "CUBLAS_STATUS_ALLOC_FAILED"]
+)
+def test_running_out_of_memory_is_no_fault_of_the_architecture(message, monkeypatch):
+    def full(*args):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(probe, "scored", full)
+    with pytest.raises(RuntimeError, match=message):
+        probe.check(adapted(peft.LoraConfig(**LORA)))
+
+
+def test_an_adapter_reaches_a_backbone_that_the_model_does_not_name():
+    """Llama 4's `get_decoder` gives the whole model."""
+    from esr.models.adapters import fresh_adapter
+
+    module = fresh_adapter(tiny_model("llama4_text"), StudentConfig(model="x"), 0)
+    assert any("q_proj" in name for name, p in module.named_parameters() if p.requires_grad)

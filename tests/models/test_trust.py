@@ -101,3 +101,20 @@ def test_memory_of_a_card_may_grow_in_place(monkeypatch):
     monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
     esr(["--version"])
     assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+
+
+@pytest.mark.parametrize("command", [["eval", "run"], ["train", "run"], ["train", "run/config.json"]])
+def test_a_grader_of_a_run_directory_runs_only_if_the_command_says_so(tmp_path, command, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    base = save_model(tmp_path / "base", seed=1)
+    (tmp_path / "x.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    (tmp_path / "g.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\n\n\ndef judge(problem, response):\n    return True\n"
+    )
+    side = {"model": str(base)}
+    task = {"source": "x.jsonl", "grader": "python:g.py:judge", "max_new_tokens": 3}
+    config = Config(student=side, teacher=side, data={"source": "x.jsonl"}, optim={"steps": 1}, eval=task)
+    RunDir(tmp_path / "run").open_or_create(config, Machine("cpu"))
+    assert esr(command) == 2
+    assert "python:" in (said := capsys.readouterr().err) and "--trust-remote-code" in said
+    assert not (tmp_path / "ran").exists()

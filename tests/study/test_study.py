@@ -261,3 +261,14 @@ def test_untrained_evaluations_are_borrowed_from_an_equal_start_only(tmp_path, p
     assert second.directory.evaluation("teacher") == first.directory.evaluation("teacher")
     assert second.directory.responses("step-000000") == first.directory.responses("step-000000")
     assert not (other_seed.directory.path / "evals").exists()
+
+
+def test_a_run_whose_last_evaluation_was_removed_is_not_finished(tmp_path, pair_dir):
+    finished_study(tmp_path, pair_dir, {"short": {"step-000003": 5}, "long": {"step-000003": 7}})
+    study = plan.read(tmp_path / "tiny.yaml")
+    run = study.of("short")[0].directory
+    assert work.finished(run)
+    run.evaluation_file("step-000003").unlink()
+    assert not work.finished(run)
+    short = next(a for a in result.record(study, {}, "esr study tiny.yaml").arms if a.name == "short")
+    assert [seed.error for seed in short.seeds] == ["not run yet", None]

@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from esr.analysis import analyze, open_subject
+from esr.analysis.subject import Subject
 from esr.cli import show
 from esr.cli.analyze.fit import display
 from esr.configfile import load
 from esr.console import say
 from esr.errors import TooLarge
 from esr.records.fit import Answer, Fit, FitSettings
+from esr.runs.checked import holds
 from esr.runs.files import read_record
 from esr.runs.trust import from_file
 
@@ -27,12 +29,17 @@ def check(
         int | None,
         typer.Option(min=0, help="Steps of each pilot. [default: 16; quick: 5]"),
     ] = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="The N to try, in tokens, such as 50,100. [default: 50,100,200; quick: 50,100]")
+    ] = None,
+    problems: Annotated[int | None, typer.Option(min=2, help="To measure on. [default: 48; quick: 24]")] = None,
     budget: Annotated[
         float | None, typer.Option(help="Minutes: while they last and the answer is open, more problems are measured.")
     ] = None,
     device_memory: Annotated[
         str | None, typer.Option(help="Only plan the memory, of an accelerator with so much of it (24GiB).")
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what was checked before.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Does ESR fit this pair, which N, what will it bring, what does it cost? Before any training.
@@ -49,10 +56,16 @@ def check(
         memory = size(device_memory) if device_memory else None
         planned = prepare(from_file(load(config, overrides or []), config), memory).budget
         raise typer.Exit(EXIT["does not fit"] if planned and not planned.fits else 0)
-    given = {"pilot": pilot, "budget": budget}
+    given = {"pilot": pilot, "lengths": lengths, "problems": problems, "budget": budget}
     settings = FitSettings.of({k: v for k, v in given.items() if v is not None}, quick)
     try:
-        record = measure(config, overrides or [], settings)
+        subject = open_subject(config, overrides=overrides or [])
+        found = None if fresh else kept(subject)
+        if found and same(found, subject, settings):
+            say("This was checked before; --fresh measures it again.")
+            record = found
+        else:
+            record = measure(subject, settings)
     except TooLarge:  # as the plan has said already
         raise typer.Exit(EXIT["does not fit"]) from None
     if json:
@@ -62,24 +75,34 @@ def check(
     raise typer.Exit(EXIT[record.verdict.answer])
 
 
-def measure(config: Path, overrides: list[str], settings: FitSettings) -> Fit:
-    """The check of a config file, made now."""
-    subject = open_subject(config, overrides=overrides)
+def measure(subject: Subject, settings: FitSettings) -> Fit:
+    """The check of a config file's pair, made now."""
     record = analyze(subject, "fit", settings)
     assert isinstance(record, Fit)
-    say(f"Record: {subject.record_file('fit', settings)}")
+    say(f"Record: {subject.record_file('fit', settings)}; as a page: esr report {subject.directory.path}")
     return record
 
 
 def recorded(config: Path, overrides: list[str]) -> Fit:
     """The check of a config file that is there and holds for this configuration, or else one made now."""
-    from esr.analysis.fit.measure import trained_with
-
     subject = open_subject(config, overrides=overrides)
-    file = subject.record_file("fit", FitSettings())
-    if file.exists():
-        record = read_record(file, Fit)
-        if record.settings["config"] == trained_with(subject.config):
+    record = kept(subject)
+    if record is not None:
+        if holds(record, subject.config):
             return record
-        say(f"{file} is of another configuration; checking anew.")
-    return measure(config, overrides, FitSettings())
+        say("The check that is there is of another configuration or task; checking anew.")
+    return measure(subject, FitSettings())
+
+
+def kept(subject: Subject) -> Fit | None:
+    """The check that is there."""
+    file = subject.record_file("fit", FitSettings())
+    return read_record(file, Fit) if file.exists() else None
+
+
+def same(record: Fit, subject: Subject, settings: FitSettings) -> bool:
+    """Whether a check is just what would be measured now."""
+    from esr.analysis.fit.check import pilot_steps
+
+    asked = {**settings.model_dump(mode="json", exclude={"seed"}), "pilot": pilot_steps(settings, subject.config)}
+    return holds(record, subject.config) and asked.items() <= record.settings.items()

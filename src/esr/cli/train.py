@@ -13,7 +13,6 @@ from esr.console import loading, say
 from esr.errors import UserError
 from esr.foreign import brief
 from esr.records.fit import Fit
-from esr.runs import findings
 from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir, open_run
 from esr.runs.trust import from_file
@@ -40,26 +39,24 @@ def train(
     if config.is_dir():
         config = open_run(config).config_file
     changes = list(overrides or [])
-    found = None if n is None else recommended(n, config, changes)
-    if found:
-        changes.append(f"rollout.max_new_tokens={found.verdict.n}")
-        say(f"N = {found.verdict.n}, as the check recommends.")
-    settings = from_file(load(config, changes), config)
     if start is not None:
-        settings = begun_from(settings, open_run(start))
+        changes.append(f"student.adapter={trained_adapter(from_file(load(config, changes), config), open_run(start))}")
+    if n is not None:
+        verdict = recommended(n, config, changes).verdict
+        changes.append(f"rollout.max_new_tokens={verdict.n}")
+        say(f"N = {verdict.n}, as the check recommends, which says of whether ESR fits: {verdict.answer}.")
+    settings = from_file(load(config, changes), config)
     run = RunDir(run_directory(settings, config))
 
     loading()
     from esr.train import train as train_run
 
     train_run(settings, run, fresh)
-    if found:
-        findings.keep(run, "fit", found)
     show.run_summary(run, as_json=json)
 
 
-def begun_from(settings: Config, trained: RunDir) -> Config:
-    """The configuration that begins with the student that a run has trained, in place of the untrained one.
+def trained_adapter(settings: Config, trained: RunDir) -> Path:
+    """The adapter that a run has trained, for the student of this configuration to begin with.
 
     Raises `UserError` if that is no adapter, or one on another model.
     """
@@ -72,13 +69,18 @@ def begun_from(settings: Config, trained: RunDir) -> Config:
         raise UserError(
             f"--from {trained.path} is an adapter on {base}: set student.model={base} and student.train=lora."
         )
-    return settings.model_copy(update={"student": settings.student.model_copy(update={"adapter": str(adapter)})})
+    return adapter
 
 
 def recommended(n: str, config: Path, overrides: list[str]) -> Fit:
     """The check's record. Raises `UserError` if it recommends no N."""
     if n != "auto":
         raise UserError(f"--n {brief(n)}: give auto, or set the number with rollout.max_new_tokens=NUMBER.")
+    if any(change.startswith("rollout.max_new_tokens=") for change in overrides):
+        raise UserError("--n auto and rollout.max_new_tokens=NUMBER both set N; give one of them.")
+    policy = load(config, overrides).rollout.horizon.policy
+    if policy != "fixed":
+        raise UserError(f"--n auto sets one N, and rollout.horizon.policy is {policy}; give one of them.")
     found = recorded(config, overrides)
     if found.verdict.n is None:
         why = f"{found.verdict.answer}: {found.verdict.reasons[0].rstrip('.')}"

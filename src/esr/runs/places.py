@@ -15,7 +15,11 @@ def run_directory(config: Config, file: Path) -> Path:
 
 def untrained_directory(config: Config, file: Path) -> Path:
     """Where analyses of a config file's models go: beside the run, so that training finds its own directory empty."""
-    run = run_directory(config, file)
+    return pair_of(run_directory(config, file))
+
+
+def pair_of(run: Path) -> Path:
+    """Where analyses of the untrained pair of a run go."""
     return run.with_name(f"{run.name}-pair")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from esr import prompts as rendering
 from esr.console import say
-from esr.errors import UserError
+from esr.errors import OutOfMemory
 from esr.memory import out_of_memory, release
 from esr.method.tensors import Prompts, Rollout
 from esr.models.lm import LM
@@ -104,7 +104,7 @@ def write(
                 continue
             release()
             if width == 1:
-                raise UserError(
+                raise OutOfMemory(
                     "Out of memory while sampling, with a single response; allow fewer new tokens or use a smaller model."
                 )
             width = min(width, writing.put_back()) // 2 or 1

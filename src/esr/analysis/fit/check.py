@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from esr.analysis.continuation import Continuations, Cut, Grades, Head, opened
 from esr.analysis.models import Models
 from esr.analysis.subject import Subject
 from esr.config import Config, EvalConfig
 from esr.console import Advance
+from esr.errors import UserError
 from esr.models.lm import LM
 from esr.pair import Who
 from esr.records.fit import FitSettings
 from esr.records.problem import Problem
+from esr.runs.checked import trained_with
 from esr.runs.parts import Known
 from esr.runs.rundir import RunDir
 
@@ -51,7 +52,7 @@ class Check:
     @property
     def steps(self) -> int:
         """Of a pilot."""
-        return min(self.settings.pilot, max(1, self.subject.config.optim.steps // SHARE))
+        return pilot_steps(self.settings, self.subject.config)
 
     def lm(self, side: Who) -> LM:
         """The untrained student, or the teacher."""
@@ -81,6 +82,11 @@ class Check:
         return RunDir(self.subject.directory.path / "pilots" / name)
 
 
+def pilot_steps(settings: FitSettings, config: Config) -> int:
+    """Of each pilot."""
+    return min(settings.pilot, max(1, config.optim.steps // SHARE))
+
+
 def writing(name: str) -> str:
     """The stage in which somebody writes whole responses."""
     return f"{name} writes"
@@ -94,6 +100,11 @@ def going_on(side: Who, k: int) -> str:
 def begin(subject: Subject, settings: FitSettings) -> tuple[Check, bool]:
     """The check, with what an earlier session has measured; and whether its problems are apart from the evaluation's."""
     how = subject.evaluation()
+    if settings.pilot and min(settings.lengths) >= how.max_new_tokens:
+        raise UserError(
+            f"eval.max_new_tokens={how.max_new_tokens} leaves nothing after N = {min(settings.lengths)}: give smaller --lengths, "
+            "or longer responses."
+        )
     how = how.model_copy(update={"batch_size": min(how.batch, settings.problems)})
     block = -(-settings.problems // how.batch) * how.batch
     problems, apart = subject.apart(block * (ROUNDS if settings.budget else 1))
@@ -105,8 +116,3 @@ def begin(subject: Subject, settings: FitSettings) -> tuple[Check, bool]:
     }
     kept = opened(subject.directory, "fit", depends)
     return Check(subject, settings, problems, min(block, len(problems)), how, kept), apart
-
-
-def trained_with(config: Config) -> dict[str, Any]:
-    """What a recommendation holds for: the configuration, but for N, the evaluation and the place."""
-    return config.model_dump(exclude={"run": True, "eval": True, "rollout": {"max_new_tokens"}})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from esr import intervals, tasks
 from esr.analysis.continuation import Graded, own_grades
 from esr.analysis.fit import pilots
-from esr.analysis.fit.check import Check, begin, trained_with
+from esr.analysis.fit.check import Check, begin
 from esr.analysis.fit.probe import decay, probe
 from esr.analysis.fit.reach import at_the_end
 from esr.analysis.fit.spending import Counts, another_block, spent
@@ -18,6 +18,7 @@ from esr.prepare import Prepared, prepare
 from esr.ranks import here
 from esr.records.base import Estimate
 from esr.records.fit import Fit, FitSettings, Pilot
+from esr.runs.checked import trained_with
 
 
 @dataclass(frozen=True)

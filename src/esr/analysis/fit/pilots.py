@@ -11,6 +11,7 @@ from esr.analysis.continuation import Cut, Graded, continued, own_grades, with_f
 from esr.analysis.fit.check import Check, going_on, writing
 from esr.config import FULL_ROLLOUT_CAP, Config
 from esr.console import progress, say
+from esr.errors import OutOfMemory
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
 from esr.prepare import Prepared
@@ -35,16 +36,26 @@ class PilotGrades(NamedTuple):
     what had ended."""
 
 
-def train(check: Check, plan: Prepared) -> Cost:
-    """Train a pilot at each N, and for the cost a step of full rollouts, which is returned."""
-    cap = full_length(check)
-    for n, steps in [*((n, check.steps) for n in check.lengths), (cap, FULL_STEPS)]:
-        run, config = check.folder(str(n)), configured(plan.config, n, steps)
-        if not here().of_first(run.complete(config)):
-            say(f"Pilot of {steps} {'step' if steps == 1 else 'steps'} at N = {n}.")
-            carry_out(replace(plan, config=config, measured=Chosen([])), run, teacher=check.models.teacher)
+def train(check: Check, plan: Prepared) -> Cost | None:
+    """Train a pilot at each N, and for the cost a step of full rollouts, which is returned; None if that does not fit in memory."""
+    cap, full = full_length(check), True
+    for n in check.lengths:
+        pilot(check, plan, n, check.steps)
+    try:
+        pilot(check, plan, cap, FULL_STEPS)
+    except OutOfMemory as error:
+        say(f"Full rollouts do not fit: {error}")
+        full = False
     here().gather(None)  # rank 0 has saved what all will load
-    return cost(check, cap)
+    return cost(check, cap) if full else None
+
+
+def pilot(check: Check, plan: Prepared, n: int, steps: int) -> None:
+    """A few steps at one N, if they were not taken before."""
+    run, config = check.folder(str(n)), configured(plan.config, n, steps)
+    if not here().of_first(run.complete(config)):
+        say(f"Pilot of {steps} {'step' if steps == 1 else 'steps'} at N = {n}.")
+        carry_out(replace(plan, config=config, measured=Chosen([])), run, teacher=check.models.teacher)
 
 
 def full_length(check: Check) -> int:

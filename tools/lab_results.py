@@ -8,7 +8,7 @@ from typing import Any
 from make_results import STUDIES
 from write_results import RESULTS, nats, pct, table
 
-from esr.records.study import Study
+from esr.records.study import Arm, Study
 
 LAB = RESULTS / "lab"
 Json = dict[str, Any]
@@ -74,7 +74,8 @@ def arm_row(a: Json) -> list[str]:
         for s in a["seeds"]
     )
     return [
-        a["name"], str(a["n"]), pct(a["avg"]), against, pct(a["gain"], sign=True), each, mean("strategy_rate"), mean("finish_rate"),
+        a["name"], Arm.model_validate(a).stops_at, pct(a["avg"]), against, pct(a["gain"], sign=True), each, mean("strategy_rate"),
+        mean("finish_rate"),
         f"{tokens:.0f}", f"{a['seconds_per_step']:.2f}", ", ".join(a["marks"]),
     ]  # fmt: skip
 
@@ -264,7 +265,8 @@ def first_screen() -> list[str]:
     asked = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", found[1] if found else "", re.DOTALL)
     return [
         "### The page at a glance", "",
-        f"A stranger's questions, answered by the first screen of [the lab's page](lab-report.html) alone: {plain(said[1]) if said else ''}", "",
+        "A stranger's questions, answered by the first screen of [the lab's page](lab-report.html) alone: "
+        f"{plain(said[1]) if said else ''}", "",
         *table(["question", "answer"], [[plain(question), plain(answer)] for question, answer in asked]),
     ]  # fmt: skip
 

@@ -69,6 +69,7 @@ def hub_id(ref: str) -> str | None:
 def recipe(config: Config) -> list[tuple[str, Any]]:
     """Rows of (setting, value)."""
     rollout, optim, lora = config.rollout, config.optim, config.student.lora
+    weight = config.loss.position_weight
     tuned = f"LoRA r={lora.r}, alpha={lora.alpha:g}" if config.student.train == "lora" else "all weights"
     return [
         ("prompts", config.data.source),
@@ -76,7 +77,11 @@ def recipe(config: Config) -> list[tuple[str, Any]]:
         ("steps", optim.steps),
         ("responses per step", f"{rollout.prompts_per_step} prompts x {rollout.samples_per_prompt}"),
         ("sampling", f"temperature {rollout.temperature:g}, top-p {rollout.top_p:g}"),
-        ("loss", f"{config.loss.divergence}, {config.loss.aggregation}, selection {config.loss.selection.by}"),
+        (
+            "loss",
+            f"{config.loss.divergence}, {config.loss.aggregation}, selection {config.loss.selection.by}"
+            + ("" if weight.shape == "flat" else f", position weights {weight.shape} over {weight.scale} tokens"),
+        ),
         ("trained", tuned),
         ("learning rate", f"{config.lr:g}, {optim.schedule}"),
         ("seed", config.run.seed),

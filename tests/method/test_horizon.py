@@ -124,3 +124,11 @@ def test_low_divergence_waits_for_probes_that_were_not_skipped():
     """A step whose loss was not finite has no trace."""
     h = horizon("low_divergence", start=1)
     assert h.at(10, [{}] * 10) == 100
+
+
+def test_windows_in_which_nothing_counts_keep_their_place():
+    """As behind long chunks of a pair with two tokenizers."""
+    every = row([1.0, 1.0, 1.0, 0.1])
+    for key in [k for k in every if k.endswith("/00008")]:
+        del every[key]
+    assert horizon("share", start=1, share=0.6).at(1, [every]) == 3 * WINDOW

@@ -221,7 +221,13 @@ def finished_study(tmp_path, pair_dir, ends):
     for run in study.runs:
         run.directory.open_or_create(run.config)
         for step in (1, 2, 3):
-            row = {"step": step, "time/step": 2.0, "tokens/generated": 10.0, "memory/peak_gib": 1.0 + step}
+            row = {
+                "step": step,
+                "rollout/n": 2.0 * step,
+                "time/step": 2.0,
+                "tokens/generated": 10.0,
+                "memory/peak_gib": 1.0 + step,
+            }
             run.directory.append(run.directory.metrics_file, row)
         for name, right in {"step-000000": 2, "teacher": 9, **ends[run.arm]}.items():
             answers(run, name, right)
@@ -237,6 +243,7 @@ def test_the_numbers_of_a_study_by_hand(tmp_path, pair_dir):
     assert (long.difference, long.reference, short.reference) == (None, None, "long")
     assert (short.steps, short.seconds, short.seconds_per_step, short.generated) == (3, 6.0, 2.0, 30)
     assert short.peak_memory_gib == 4.0
+    assert (short.n, short.mean_n, short.stops_at) == (3, 4.0, "4 of 3")
     points = [(p.step, p.seconds, p.tokens, p.avg.value) for p in short.seeds[0].curve]
     assert points == [(0, 0, 0, 0.2), (3, 6.0, 30, 0.5)]
     assert record.seconds == 4 * 7.0

@@ -97,7 +97,7 @@ def study_table(study: Study) -> None:
     for a in study.arms:
         each = " ".join(seed_cell(s) for s in a.seeds)
         changes = (as_text(a.difference, sign=True), as_text(a.gain, sign=True))
-        table.add_row(a.name, str(a.n), as_text(a.avg), *changes, each, ", ".join(a.marks))
+        table.add_row(a.name, a.stops_at, as_text(a.avg), *changes, each, ", ".join(a.marks))
         costs.add_row(
             a.name,
             number(a.steps, ".0f"),

@@ -87,7 +87,7 @@ def share(h: Horizon, step: int, rows: Rows) -> int:
     if last is None:
         return h.cap
     kl, tokens = curve(last[-1], "kl"), curve(last[-1], "tokens")
-    total = np.cumsum(kl * tokens)
+    total = np.nancumsum(kl * tokens)
     if not len(total) or total[-1] <= 0:
         return h.cap
     return max(h.start, WINDOW * (int(np.searchsorted(total, h.share * total[-1])) + 1))
@@ -105,7 +105,7 @@ def low_divergence(h: Horizon, step: int, rows: Rows) -> int:
     curves = [found for row in seen if len(found := curve(row, "kl"))]
     if len(curves) < LOW_AFTER:
         return h.cap
-    low = curves[-1] < np.quantile([c.min() for c in curves], 1 - LOW_RATE)
+    low = curves[-1] < np.quantile([np.nanmin(c) for c in curves], 1 - LOW_RATE)
     for i in range(len(low) - LOW_WINDOWS + 1):
         if low[i : i + LOW_WINDOWS].all():
             return max(h.start, WINDOW * i)
@@ -121,6 +121,7 @@ def overlap(h: Horizon, step: int, rows: Rows) -> int:
     for row in rows:
         values = curve(row, "overlap")
         tail = values[max(0, n - h.grow) // WINDOW : -(-n // WINDOW)]
+        tail = tail[~np.isnan(tail)]
         if len(tail) and float((tail >= BAD_OVERLAP).mean()) >= HIT_RATE:
             n, drifting = min(h.cap, n + h.grow), 0
         elif len(tail):
@@ -162,6 +163,7 @@ def trace(kl: Tensor, agreement: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 def curve(row: Mapping[str, Any], what: str) -> np.ndarray:
-    """One curve of a row's trace by window: `kl` (nats), `tokens` or `overlap`."""
+    """One curve of a row's trace by window: `kl` (nats), `tokens` or `overlap`. NaN in a window in which nothing counts."""
     prefix = f"trace/{what}/"
-    return np.array([row[key] for key in sorted(k for k in row if k.startswith(prefix))], dtype=float)
+    found = {int(key.removeprefix(prefix)) // WINDOW: row[key] for key in row if key.startswith(prefix)}
+    return np.array([found.get(i, np.nan) for i in range(max(found, default=-1) + 1)], dtype=float)

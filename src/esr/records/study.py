@@ -40,6 +40,8 @@ class ArmSeed(Record):
     tokens: dict[str, float] = {}
     """Response length at the end: p10, p50, p90, mean."""
     steps: int | None = None
+    mean_n: float | None = None
+    """Mean over the steps of the N at which each stopped its rollouts; None in records from before there were horizons."""
     seconds: float | None = None
     """Training, evaluations left out."""
     generated: int | None = None
@@ -58,7 +60,9 @@ class Arm(Record):
     """What the study says that it stands for: early-stopped rollouts, or full ones."""
     overrides: dict[str, Any]
     n: int
-    """`rollout.max_new_tokens`."""
+    """`rollout.max_new_tokens`: the largest N, where N changes from step to step."""
+    mean_n: float | None = None
+    """Mean N of the steps."""
     student: str
     teacher_model: str
     seeds: list[ArmSeed]
@@ -84,6 +88,12 @@ class Arm(Record):
     generated: float | None
     peak_memory_gib: float | None
     """The highest of any seed."""
+
+    @property
+    def stops_at(self) -> str:
+        """N in words: `100`, or `112 of 200` where the steps stop at 112 on average and at 200 at most."""
+        fixed = self.mean_n is None or round(self.mean_n) == self.n
+        return str(self.n) if fixed else f"{self.mean_n:.0f} of {self.n}"
 
 
 class Study(Record):

@@ -40,6 +40,14 @@ def view(data: Data) -> Section:
     return Section("results", TITLE, "results.html", context)
 
 
+def _stops_at(study: Found, i: int) -> Markup:
+    """N of an arm; where it changes from step to step, its mean, and the largest."""
+    arm, n = study.record.arms[i], datum(study, f"/arms/{i}/n", "count")
+    if arm.stops_at == str(arm.n):
+        return n
+    return Markup("{} of {}").format(datum(study, f"/arms/{i}/mean_n", "count"), n)
+
+
 def _arms(study: Found) -> Table:
     rows: list[tuple[Any, ...]] = []
     for i, arm in enumerate(study.record.arms):
@@ -47,7 +55,7 @@ def _arms(study: Found) -> Table:
         rows.append(
             (
                 arm.name,
-                datum(study, f"{at}/n", "count"),
+                _stops_at(study, i),
                 estimate(study, f"{at}/avg"),
                 estimate(study, f"{at}/gain", "points"),
                 _difference(study, i),

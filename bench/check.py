@@ -121,6 +121,8 @@ def results(runs: Path) -> Iterator[dict[str, Any]]:
                 "answer": record.verdict.answer,
                 "n": record.verdict.n,
                 "better": record.verdict.better,
+                "within": {str(p.n): p.within.model_dump() for p in record.pilots},
+                "after": {str(p.n): p.after.model_dump() for p in record.pilots},
                 "expected": {str(p.n): p.end.accuracy.model_dump() for p in record.pilots},
                 "reached": {arm: found.model_dump() for arm, found in came.items()},
                 "full_gain": full_gain(name, runs).model_dump() if {"full", "100"} <= came.keys() else None,
@@ -174,6 +176,7 @@ class Scored:
             Estimate(**found["untrained"]).text(),
             found["answer"],
             f"{found['n'] or '-'}{marked(self.length())}",
+            *(self.part(which) for which in ("within", "after")),
             *(
                 cell
                 for n, said in self.expected.items()
@@ -183,6 +186,11 @@ class Scored:
             f"{found['better'] or '-'}{marked(self.full())}",
         ]
         return f"| {' | '.join(cells)} |"
+
+    def part(self, which: str) -> str:
+        """What the longest pilot found within its N and left to be learned, or after it, in points."""
+        known = self.found[which]
+        return Estimate(**known[max(known, key=int)]).text(sign=True) if known else "-"
 
     def text(self, arm: str) -> str:
         return self.reached[arm].text() if arm in self.reached else "not run"
@@ -208,6 +216,8 @@ def rows(found: list[dict[str, Any]]) -> list[str]:
         "untrained",
         "verdict",
         "N",
+        "left within 100",
+        "after 100",
         "expected at 50",
         "reached",
         "expected at 100",
@@ -225,6 +235,8 @@ def rows(found: list[dict[str, Any]]) -> list[str]:
         ("full rollouts better or not, where that is certain", [p.full() for p in pairs]),
     ]
     told = [f"* {what}: {hits.count(True)} of {len(hits) - hits.count(None)}" for what, hits in counts]
+    unsure = sum(one["answer"] == "cannot tell" for one in found)
+    told.append(f"* its answer is that it cannot tell: {unsure} of {len(found)}")
     return [*head, *(p.row() for p in pairs), "", "Hits:", "", *told]
 
 

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from esr import scoring
+from esr.analysis import responses
 from esr.errors import UserError
 from esr.memory import in_halves, out_of_memory, release
+from esr.method.divergence import reverse_kl
+from esr.method.events import one_vocabulary
 from esr.prompts import pad
 from esr.sampling import loop
 from esr.sampling.forward import forward
@@ -79,6 +82,32 @@ def test_scoring_in_halves_gives_the_same_hidden_states(monkeypatch):
     expected = scoring.hidden_states(lm, *rows(LENGTHS))
     monkeypatch.setattr(scoring, "_hidden_states", limited(scoring._hidden_states, 1))
     assert torch.allclose(scoring.hidden_states(lm, *rows(LENGTHS)), expected, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sort", ["statistics", "overlap"])
+def test_comparing_in_halves_gives_the_same(sort, monkeypatch):
+    """As in analyses and on tasks without references, whose heads are the largest tensors there."""
+    lm, other = make_lm(1), make_lm(2)
+    ours, theirs = (scoring.hidden_states(one, *rows(LENGTHS)) for one in (lm, other))
+    events, tokens = one_vocabulary(lm.vocab_size), torch.arange(len(ours)) % 7
+
+    def found() -> torch.Tensor:
+        if sort == "overlap":
+            return responses.top_k_overlap(lm, other, ours, theirs, events)
+        return scoring.compare(lm, other, ours, theirs, tokens, events, reverse_kl).divergence
+
+    expected = found()
+
+    def tight(one, hidden):
+        if len(hidden) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return head(one, hidden)
+
+    head = scoring.head
+    monkeypatch.setattr(scoring, "head", tight)
+    monkeypatch.setattr(responses, "head", tight)
+    assert torch.allclose(found(), expected, atol=1e-6)
 
 
 def test_a_single_response_that_does_not_fit_is_the_users_to_mend(monkeypatch):

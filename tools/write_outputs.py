@@ -23,6 +23,8 @@ def printed(command: str) -> str:
         command, shell=True, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if "esr " not in command:
+        if done.returncode:
+            sys.exit(f"{command} ended with code {done.returncode}:\n{done.stdout}")
         return done.stdout
     said = "\n".join(line.rstrip() for line in BAR.sub("", done.stdout).splitlines())
     return f"```\n$ {command}\n{said}\n$ echo $?\n{done.returncode}\n```\n"

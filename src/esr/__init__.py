@@ -3,6 +3,7 @@
 Each public name is loaded when it is first used, so that `import esr` is light; docs/python.md shows them at work.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from esr.configfile import load as load_config
     from esr.errors import RunStopped, UserError
     from esr.runs.rundir import RunDir, open_run
+
+os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")  # read when CUDA starts; caches grow and shrink
 
 __version__ = "0.1.0"
 __all__ = [

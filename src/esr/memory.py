@@ -47,7 +47,7 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def in_halves(work: Callable[[Tensor], R], rows: Tensor, what: str) -> list[R]:
+def in_halves(work: Callable[[Tensor], R], rows: Tensor, what: str, unit: str = "response") -> list[R]:
     """`work(rows)`; where memory runs out, the same for each half of the rows, and so on. Results in the order of the rows.
 
     `work` must give each row the same whatever it is worked on with. Raises `OutOfMemory` if a single row does not fit.
@@ -60,7 +60,7 @@ def in_halves(work: Callable[[Tensor], R], rows: Tensor, what: str) -> list[R]:
     release()
     if len(rows) == 1:
         raise OutOfMemory(
-            f"Out of memory while {what}, with a single response; allow fewer new tokens or use a smaller model."
+            f"Out of memory while {what}, with a single {unit}; allow fewer new tokens or use a smaller model."
         )
-    say(f"Out of memory while {what}, {len(rows)} responses at once; done again in halves.")
-    return [result for half in rows.tensor_split(2) for result in in_halves(work, half, what)]
+    say(f"Out of memory while {what}, {len(rows)} {unit}s at once; done again in halves.")
+    return [result for half in rows.tensor_split(2) for result in in_halves(work, half, what, unit)]

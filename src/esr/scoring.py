@@ -4,8 +4,9 @@ A model is run up to its last hidden states, on rows padded on the right and wit
 applied to chunks of positions, so that no (B, T, V) tensor is ever held.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,6 +26,7 @@ from esr.models.lm import LM, backbone_name
 from esr.models.places import placement
 from esr.models.sharded import sharded
 
+R = TypeVar("R")
 CHUNK_ELEMENTS = 2**24
 """Logits (positions x V) held at once for each model: 64 MiB in float32."""
 
@@ -254,13 +256,25 @@ def compare(
         stats = _stats(s, t, events.student.event_of(tok)[:, None], divergence)
         return stats if of_logits is None else replace(stats, divergence=of_logits(logits, target))
 
-    parts = []
-    for h, th, tok in zip(hidden.split(width), teacher_hidden.split(width), tokens.split(width), strict=True):
-        if hidden.shape[0] > width and torch.is_grad_enabled():
-            parts.append(checkpoint(chunk, h, th, tok, use_reentrant=False))
-        else:
-            parts.append(chunk(h, th, tok))
-    return concat_stats(parts)
+    def of(part: slice) -> PositionStats:
+        own = hidden[part], teacher_hidden[part], tokens[part]
+        again = hidden.shape[0] > width and torch.is_grad_enabled()
+        return checkpoint(chunk, *own, use_reentrant=False) if again else chunk(*own)
+
+    halving = not torch.is_grad_enabled() and not sharded(student) and not sharded(teacher)
+    return concat_stats(in_chunks(of, len(tokens), width, halving))
+
+
+def in_chunks(work: Callable[[slice], R], count: int, width: int, halving: bool) -> list[R]:
+    """`work` on `width` positions after the other of `count`; `halving` what does not fit in memory."""
+
+    def of(rows: Tensor) -> R:
+        return work(slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0))
+
+    chunks = torch.arange(count).split(width)  # on the CPU, as the numbers are read
+    if not halving:
+        return [of(rows) for rows in chunks]
+    return [found for rows in chunks for found in in_halves(of, rows, "comparing", "position")]
 
 
 def at(hidden: Tensor, rollout: Rollout, where: Tensor) -> Tensor:

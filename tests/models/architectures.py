@@ -9,7 +9,9 @@ import sys
 import tempfile
 import textwrap
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -68,6 +70,16 @@ SHORTENED = {
 }
 """Lists with one entry a layer, cut to the layers that are built."""
 
+ATTENDING = ("full_attention", "attention", "hybrid")
+"""Kinds of layers that attend to everything."""
+HYBRIDS: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
+    "zamba": {"layers_block_type": ["hybrid", "hybrid"]},
+    "zamba2": {"hybrid_layer_ids": [1]},
+}
+"""Where the default configuration says nowhere in its first layers which of them attend."""
+
 
 def tiny_config(model_type: str) -> PretrainedConfig:
     """The architecture's default configuration at tiny sizes. Raises what its class raises if there is none."""
@@ -87,11 +99,18 @@ def shrink(kind: type[PretrainedConfig]) -> PretrainedConfig:
     for name in SHORTENED & known:
         value = vars(default).get(name)
         if isinstance(value, (list, tuple)):
-            options[name] = value[-LAYERS:] if name == "layer_types" else value[:LAYERS]
+            options[name] = kinds(value) if value and isinstance(value[0], str) else value[:LAYERS]
     for name in getattr(default, "sub_configs", {}):
         if isinstance(part := vars(default).get(name), PretrainedConfig):
             options[name] = shrink(type(part))
-    return kind(**options)
+    return kind(**options | HYBRIDS.get(kind.model_type, {}))
+
+
+def kinds(layers: Sequence[str]) -> list[str]:
+    """As many layers as are built, one that attends to everything last: models read the length of their cache from it."""
+    attending = [kind for kind in layers if kind in ATTENDING][:1]
+    others = [kind for kind in dict.fromkeys(layers) if kind not in attending]
+    return [*others, *layers][: LAYERS - len(attending)] + attending
 
 
 def tiny_model(model_type: str, seed: int = 0) -> nn.Module:

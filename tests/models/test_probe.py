@@ -82,7 +82,7 @@ def test_adapters_that_add_to_the_prompt_are_refused(kind, tmp_path):
         load_model(ModelConfig(model=str(tmp_path / "m"), adapter=str(tmp_path / "a")), torch.device("cpu"), (2,))
 
 
-@pytest.mark.parametrize("model_type", ["recurrent_gemma", "mamba", "rwkv", "openai-gpt"])
+@pytest.mark.parametrize("model_type", ["mamba", "rwkv", "openai-gpt"])
 def test_a_model_that_cannot_be_decoded_in_padded_rows_is_refused(model_type):
     lm = LM(tiny_model(model_type), make_tokenizer(), ModelConfig(model="x"), (2,))
     with pytest.raises(UserError, match="cannot be run from a cache|decoding differs"):

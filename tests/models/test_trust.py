@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -97,10 +99,15 @@ def test_the_record_names_the_cards(tmp_path, monkeypatch):
     assert environment(Machine("cpu"))["gpus"] == []
 
 
-def test_memory_of_a_card_may_grow_in_place(monkeypatch):
-    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
-    esr(["--version"])
-    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+@pytest.mark.parametrize("own", [None, "max_split_size_mb:64"])
+def test_memory_of_a_card_may_grow_in_place(own):
+    """In a notebook as on the command line; what the user has set stays."""
+    rest = {k: v for k, v in os.environ.items() if k != "PYTORCH_ALLOC_CONF"} | (
+        {"PYTORCH_ALLOC_CONF": own} if own else {}
+    )
+    code = "import os, esr; print(os.environ['PYTORCH_ALLOC_CONF'])"
+    done = subprocess.run([sys.executable, "-c", code], env=rest, capture_output=True, text=True)
+    assert done.stdout.strip() == (own or "expandable_segments:True")
 
 
 @pytest.mark.parametrize("command", [["eval", "run"], ["train", "run"], ["train", "run/config.json"]])

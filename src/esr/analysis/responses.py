@@ -17,12 +17,13 @@ from esr.method.events import EventSpace
 from esr.method.events.positions import Positions
 from esr.method.tensors import PositionStats, Rollout
 from esr.models.lm import LM
+from esr.models.sharded import sharded
 from esr.ranks import here
 from esr.records.problem import Problem
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
-from esr.scoring import CHUNK_ELEMENTS, at, compare, head
+from esr.scoring import CHUNK_ELEMENTS, at, compare, head, in_chunks
 
 BATCH = 16
 """Responses sampled and scored together."""
@@ -121,12 +122,14 @@ def top_k_overlap(student: LM, teacher: LM, hidden: Tensor, teacher_hidden: Tens
     """(M,) share of the student's `TOP_K` most probable events that are among the teacher's, from (M, D) hidden states."""
     width = max(1, CHUNK_ELEMENTS // max(student.vocab_size, teacher.vocab_size))
     k = min(TOP_K, events.size)
-    shares = []
-    for h, th in zip(hidden.split(width), teacher_hidden.split(width), strict=True):
-        s = events.student.log_probs(head(student, h)).topk(k, dim=-1).indices
-        t = events.teacher.log_probs(head(teacher, th)).topk(k, dim=-1).indices
-        shares.append((s[:, :, None] == t[:, None, :]).any(-1).float().mean(-1))
-    return torch.cat(shares)
+
+    def share(part: slice) -> Tensor:
+        s = events.student.log_probs(head(student, hidden[part])).topk(k, dim=-1).indices
+        t = events.teacher.log_probs(head(teacher, teacher_hidden[part])).topk(k, dim=-1).indices
+        return (s[:, :, None] == t[:, None, :]).any(-1).float().mean(-1)
+
+    halving = not sharded(student) and not sharded(teacher)
+    return torch.cat(in_chunks(share, len(hidden), width, halving))
 
 
 def rank(log_probs: Tensor, event: Tensor) -> Tensor:

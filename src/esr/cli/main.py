@@ -73,9 +73,6 @@ def run(arguments: list[str] | None = None) -> int:
 
     0 well, 1 stopped before the end, 2 the user's mistake, 130 interrupted; `esr check` has 3 and 4 too.
     """
-    os.environ.setdefault(
-        "PYTORCH_ALLOC_CONF", "expandable_segments:True"
-    )  # read when CUDA starts; caches grow and shrink
     try:
         app(arguments, prog_name="esr")
     except SystemExit as done:

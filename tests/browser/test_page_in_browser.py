@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from chromium import Chromium, find
+from esr.cli.main import run as esr
 from esr.report import page
 from esr.report.sections import how, rollouts, submode
 from esr.report.sources import Data, load
@@ -25,6 +27,9 @@ HOSTILE = (
     '<!--<script>" onmouseover="window.hacked=1" \u2028{{ 7*7 }}\n'
 )
 IDS = [module.__name__.rsplit(".", 1)[-1] for module in page.order()]
+AXE_RUN = (
+    "axe.run(document).then((r) => r.violations.map((v) => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 200)]))"
+)
 AXE = Path(__file__).parents[2] / ".venv-axe" / "axe_playwright_python" / "axe.min.js"
 
 
@@ -146,10 +151,37 @@ def test_axe_finds_no_violation(browser, report, width, dark):
     shown = browser.open(report, width, dark)
     shown.js("for (const d of document.querySelectorAll('details')) d.open = true")
     shown.js(AXE.read_text(encoding="utf-8") + "\n0")
-    found = shown.js(
-        "axe.run(document).then((r) => r.violations.map((v) => [v.id, v.nodes.length, v.nodes[0].html.slice(0, 200)]))"
+    assert shown.js(AXE_RUN) == []
+
+
+def test_axe_finds_no_violation_on_a_live_page_and_a_comparison(browser, home, tmp_path):
+    other = make_run(tmp_path / "other", n=100)
+    assert esr(["compare", str(home / "lab"), str(other), "-o", str(tmp_path / "comparison.html")]) == 0
+    unfinished = make_run(tmp_path / "going", analyses=False, finished=False)
+    (tmp_path / "live.html").write_text(page.render(load([unfinished]), refresh=600), encoding="utf-8")
+    for name in ("comparison", "live"):
+        shown = browser.open(tmp_path / f"{name}.html")
+        shown.js("for (const d of document.querySelectorAll('details')) d.open = true")
+        shown.js(AXE.read_text(encoding="utf-8") + "\n0")
+        assert shown.js(AXE_RUN) == [], name
+
+
+def test_a_live_page_loads_itself_again_until_it_is_paused_and_keeps_open_what_was(browser, tmp_path):
+    run = make_run(tmp_path / "going", analyses=False, finished=False)
+    (tmp_path / "live.html").write_text(page.render(load([run]), refresh=1), encoding="utf-8")
+    shown = browser.open(tmp_path / "live.html")
+    shown.js(
+        "window.first = true; const d = document.querySelector('details'); d.open = !d.open; window.was = d.open; 0"
     )
-    assert found == []
+    was = shown.js("window.was")
+    shown.events.clear()
+    shown.wait_for("Page.loadEventFired")
+    assert not shown.js("Boolean(window.first)")
+    assert shown.js("document.querySelector('details').open") == was
+    shown.click("#live")
+    shown.js("window.second = true; 0")
+    time.sleep(2.5)
+    assert shown.js("window.second") is True and shown.js("document.getElementById('live').ariaPressed") == "true"
 
 
 @pytest.mark.parametrize("width", [390, 320, 768])

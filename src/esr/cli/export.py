@@ -1,7 +1,7 @@
 """`esr export`."""
 
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -24,10 +24,10 @@ def export(
         bool, typer.Option("--adapter", help="Export the PEFT adapter instead of a merged model.")
     ] = False,
     evals: Annotated[
-        str | None, typer.Option(help="Write the run's evaluations instead, as `lm-eval` or `inspect` has them.")
+        Abroad | None, typer.Option(help="Write the run's evaluations instead, as `lm-eval` or `inspect` has them.")
     ] = None,
     to: Annotated[
-        str | None, typer.Option("--to", help="Write the recipe instead, for `trl`, `verl` or `ms-swift`.")
+        ToolName | None, typer.Option("--to", help="Write the recipe instead, for `trl`, `verl` or `ms-swift`.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -56,38 +56,34 @@ def export(
         )
 
 
-def export_evaluations(directory: RunDir, out: Path, kind: str, as_json: bool) -> None:
-    """All evaluations of a run in another harness's files. Raises `UserError` if there is none, or no such harness."""
+def export_evaluations(directory: RunDir, out: Path, how: Abroad, as_json: bool) -> None:
+    """All evaluations of a run in another harness's files. Raises `UserError` if there is none."""
     from esr.problems import asked
 
-    if kind not in get_args(Abroad):
-        raise UserError(f"--evals {kind}: choose {' or '.join(get_args(Abroad))}.")
     found = directory.evaluations()
     if not found:
         raise UserError(f"{directory.path} has no evaluation; make one with `esr eval {directory.path}`.")
-    how, config = cast(Abroad, kind), directory.config()
+    config = directory.config()
     files = [file for e in found for file in write(how, out, e, directory.responses(e.name), asked(config, e))]
     if as_json:
-        show.emit({"files": list(map(str, files)), "kind": kind})
+        show.emit({"files": list(map(str, files)), "kind": how})
     else:
         show.out.print(f"Wrote {len(files)} files of {len(found)} evaluations to {out}.", markup=False)
 
 
-def export_recipe(directory: RunDir, out: Path, tool: str, as_json: bool) -> None:
+def export_recipe(directory: RunDir, out: Path, tool: ToolName, as_json: bool) -> None:
     """The run's configuration for another tool, its training prompts, and what is not the same. Raises `UserError`."""
-    if tool not in get_args(ToolName):
-        raise UserError(f"--to {tool}: choose {', '.join(get_args(ToolName))}.")
     if out.exists():
         raise UserError(f"{out} exists already; choose another directory.")
     config = require_trust(directory.config(), directory.path)
-    recipe = translate(config, cast(ToolName, tool))
+    recipe = translate(config, tool)
     loading()
     from esr.prepare import conversations
 
     with writable(out), new_directory(out) as folder:
         write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.settings, sort_keys=False, allow_unicode=True))
-        write_text(folder / "README.md", notes(recipe, cast(ToolName, tool), directory.path.name))
-        write_prompts(folder, cast(ToolName, tool), conversations(config))
+        write_text(folder / "README.md", notes(recipe, tool, directory.path.name))
+        write_prompts(folder, tool, conversations(config))
     if as_json:
         show.emit({"path": str(out), "start": recipe.start, "differs": recipe.differs})
     else:

@@ -46,7 +46,7 @@ def _check(run: Run, found: Found) -> dict[str, Any]:
 def _figure(found: Found) -> Figure:
     """A bar for each N from nothing to the teacher: the student, what lies within reach of N, and what after it."""
     pilots = found.record.pilots
-    rows = [charts.Bar(f"N = {p.n}", _parts(found, i), f"{p.cost.seconds:.3g} s a step") for i, p in enumerate(pilots)]
+    rows = [charts.Bar(f"N = {p.n}", _parts(found, i), f"{p.cost.seconds:.3g} s") for i, p in enumerate(pilots)]
     longest = max(sum(part[2] for part in row.parts) for row in rows)
     chart = charts.bars(
         "The teacher's accuracy, split into the student's, what lies within reach of N, and what lies after it",
@@ -73,7 +73,7 @@ def _figure(found: Found) -> Figure:
         table,
         source_line(found, "/problems", "problems", BY_PROBLEM),
         "What the teacher has over the student: what lies within reach of N, and what lies after it. "
-        "Negative parts are not drawn.",
+        "Beside each bar: the seconds of a training step. Negative parts are not drawn.",
     )
 
 

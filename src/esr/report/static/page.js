@@ -24,6 +24,23 @@ themeButton.addEventListener("click", () => {
   memory.set(theme);
 });
 
+// A page of a training that goes on loads itself again until it is paused; what was opened stays open.
+const live = document.getElementById("live");
+if (live) {
+  const opened = () => all("details").map((part) => part.open);
+  try { JSON.parse(sessionStorage.getItem("esr-open") || "[]").forEach((open, i) => { const part = all("details")[i]; if (part) part.open = open; }); } catch { /* a file: page may not store */ }
+  let paused = false;
+  live.addEventListener("click", () => {
+    paused = !paused;
+    live.setAttribute("aria-pressed", String(paused));
+  });
+  setInterval(() => {
+    if (paused) return;
+    try { sessionStorage.setItem("esr-open", JSON.stringify(opened())); } catch { /* likewise */ }
+    location.reload();
+  }, 1000 * Number(document.body.dataset.refresh));
+}
+
 // Panes: buttons that show one at a time.
 for (const group of all(".panes")) {
   const panes = all(":scope > .pane", group);

@@ -134,3 +134,11 @@ def test_an_adapter_reaches_a_backbone_that_the_model_does_not_name():
 
     module = fresh_adapter(tiny_model("llama4_text"), StudentConfig(model="x"), 0)
     assert any("q_proj" in name for name, p in module.named_parameters() if p.requires_grad)
+
+
+def test_layers_that_share_their_weights_get_no_adapters_of_their_own():
+    """Zamba's attention is one block that stands at several places."""
+    from esr.models.adapters import fresh_adapter
+
+    with pytest.raises(UserError, match=r"shares its weights with another layer.*student\.lora\.target_modules"):
+        fresh_adapter(tiny_model("zamba"), StudentConfig(model="x"), 0)

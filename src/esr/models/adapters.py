@@ -64,7 +64,21 @@ def fresh_adapter(module: nn.Module, config: StudentConfig, seed: int) -> nn.Mod
         remedy = "set student.lora.dropout=0" if "dropout" in text else "choose other student.lora.target_modules"
         raise UserError(f"{config.model}: LoRA does not fit this model ({text}); {remedy}.") from None
     _require_all(lora.target_modules, adapted.targeted_module_names)
+    _require_own(config.model, adapted)
     return adapted
+
+
+def _require_own(model: str, adapted: nn.Module) -> None:
+    """Raise `UserError` if two layers that got an adapter each have the same weights: no merged model could hold both."""
+    seen: set[int] = set()
+    for name, layer in adapted.named_modules():
+        if isinstance(layer, peft.tuners.lora.Linear):
+            if id(layer.weight) in seen:
+                raise UserError(
+                    f"{model}: {name.removeprefix('base_model.model.')} shares its weights with another layer, so that adapters on "
+                    "them cannot be merged; leave such layers out of student.lora.target_modules, or set student.train=full."
+                )
+            seen.add(id(layer.weight))
 
 
 def _require_all(wanted: str | list[str], found: list[str]) -> None:

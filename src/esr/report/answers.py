@@ -47,6 +47,17 @@ def of_run(
     cost = Markup("{} a step").format(mean_of(run.rows, "time/step")) if run.metrics else Markup("no step yet")
     if costs:
         cost = _price(costs) + f" of N = {versus}"
+    checked = run.analyses.get("fit")
+    if checked and not run.metrics and checked.record.verdict.end:
+        gain = estimate(checked, "/verdict/end/gain", "points", unit=" points")
+        better = Markup("{} are expected over the untrained student").format(gain)
+        sure = Markup("{} problems, one response each, before training; brackets are 95% intervals").format(
+            datum(checked, "/problems", "count")
+        )
+        if checked.record.verdict.faster:
+            cost = Markup("a step with full rollouts takes {} the time").format(
+                datum(checked, "/verdict/faster", "times")
+            )
     return [
         ("Does it fit?", fit),
         ("Which N?", which),

@@ -15,7 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-from esr.analysis.fit.check import SHARE
 from esr.analysis.fit.pilots import FULL_STEPS
 from esr.records.fit import FitSettings
 from esr.runs.files import read_json, write_json
@@ -63,7 +62,7 @@ def article() -> str:
     A step's time is taken to grow with N, and responses to take as long as those of a step, however many are written at once.
     """
     settings, steps, whole, writing, short = FitSettings(), 200, 194, 180, 8
-    pilots = min(settings.pilot, steps // SHARE) * sum(short * n / 100 for n in settings.lengths)
+    pilots = settings.steps(steps) * sum(short * n / 100 for n in settings.lengths)
     calls = 4 + len(settings.lengths)  # student, teacher, student after teacher, each pilot, teacher after all of them
     spent, training = pilots + FULL_STEPS * whole + calls * writing, steps * whole
     return (

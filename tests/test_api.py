@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import yaml
+
 import esr
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
@@ -37,3 +40,21 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
     assert out[0] == "100 0.002"
     assert out[-1] == "runs/notebook/report.html"
     assert Path("runs/notebook/report.html").exists() and Path("runs/notebook/analysis/lengths.json").exists()
+
+
+def test_a_run_goes_on_by_its_directory_and_every_analysis_takes_a_step(tmp_path, monkeypatch, pair_dir):
+    monkeypatch.chdir(tmp_path)
+    data = {"source": str(pair_dir / "prompts.jsonl"), "limit": 4}
+    tree = {
+        "student": {"model": str(pair_dir / "student")}, "teacher": {"model": str(pair_dir / "teacher")}, "data": data,
+        "rollout": {"prompts_per_step": 2, "max_new_tokens": 4}, "optim": {"steps": 2},
+        "eval": {**data, "limit": 10, "samples": 1, "max_new_tokens": 4, "teacher": False}, "run": {"device": "cpu", "checkpoint_every": 1},
+    }  # fmt: skip
+    Path("c.yaml").write_text(yaml.safe_dump(tree))
+    run = esr.distil("c.yaml")
+    assert esr.distil("runs/c").path.resolve() == run.path.resolve()
+    for step in (1, 2):
+        found = esr.analyze("runs/c", "profile", problems=2, step=step)
+        assert found.step == step
+    with pytest.raises(esr.UserError, match="has no checkpoint of step 9"):
+        esr.analyze("runs/c", "profile", problems=2, step=9)

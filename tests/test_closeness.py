@@ -128,6 +128,12 @@ def test_records_page_card_and_comparison_show_it(home, tmp_path, capsys):
     assert second["closer"]["kl_common"]["value"] == pytest.approx(gap)
     assert esr(["compare", str(home / "a"), str(home / "b")]) == 0
     assert "same first choice, common" in " ".join(capsys.readouterr().out.split())
+    assert esr(["compare", str(home / "a"), str(home / "b"), "-o", str(tmp_path / "c.html")]) == 0
+    side_by_side = (tmp_path / "c.html").read_text()
+    verdict = re.search(r'<p class="verdict">(.*?)</p>', side_by_side, re.DOTALL)
+    assert verdict and "the teacher than <b>a</b>, on the same held-out responses" in verdict[1]
+    assert f'<data value="{second["closer"]["kl_common"]["value"]!r}"' in verdict[1]
+    assert "Without reference answers: how near to the teacher each student is" in side_by_side
     assert esr(["report", str(home / "a"), "-o", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
     assert "changed the divergence from the teacher, on the same held-out responses" in page

@@ -245,7 +245,7 @@ def compare(
     divergence run chunk by chunk; with gradients and more than one chunk, each chunk is computed again in the backward
     pass instead of being kept.
     """
-    width = max(1, CHUNK_ELEMENTS // max(student.vocab_size, teacher.vocab_size))
+    several = hidden.shape[0] > positions_at_once(student, teacher)
 
     def chunk(h: Tensor, th: Tensor, tok: Tensor) -> PositionStats:
         with torch.no_grad():
@@ -258,21 +258,28 @@ def compare(
 
     def of(part: slice) -> PositionStats:
         own = hidden[part], teacher_hidden[part], tokens[part]
-        again = hidden.shape[0] > width and torch.is_grad_enabled()
+        again = several and torch.is_grad_enabled()
         return checkpoint(chunk, *own, use_reentrant=False) if again else chunk(*own)
 
-    halving = not torch.is_grad_enabled() and not sharded(student) and not sharded(teacher)
-    return concat_stats(in_chunks(of, len(tokens), width, halving))
+    return concat_stats(in_chunks(of, len(tokens), student, teacher))
 
 
-def in_chunks(work: Callable[[slice], R], count: int, width: int, halving: bool) -> list[R]:
-    """`work` on `width` positions after the other of `count`; `halving` what does not fit in memory."""
+def positions_at_once(*models: LM) -> int:
+    """Of which the logits of each of the models are held."""
+    return max(1, CHUNK_ELEMENTS // max(lm.vocab_size for lm in models))
+
+
+def in_chunks(work: Callable[[slice], R], count: int, student: LM, teacher: LM) -> list[R]:
+    """`work` on chunks of `count` positions, whose logits are held chunk by chunk.
+
+    Without gradients, what does not fit in memory is done in halves; not where weights are split, as all ranks run equally often.
+    """
 
     def of(rows: Tensor) -> R:
         return work(slice(int(rows[0]), int(rows[-1]) + 1) if len(rows) else slice(0))
 
-    chunks = torch.arange(count).split(width)  # on the CPU, as the numbers are read
-    if not halving:
+    chunks = torch.arange(count).split(positions_at_once(student, teacher))  # on the CPU, as the numbers are read
+    if torch.is_grad_enabled() or sharded(student) or sharded(teacher):
         return [of(rows) for rows in chunks]
     return [found for rows in chunks for found in in_halves(of, rows, "comparing", "position")]
 
@@ -299,7 +306,7 @@ def chunk_rest(
 
 def _rest(lm: LM, side: Side, hidden: Tensor, rollout: Rollout, starts: Tensor, long: Tensor) -> Tensor:
     """(M,) log-probability of the rest of each chunk under one model."""
-    width = max(1, CHUNK_ELEMENTS // lm.vocab_size)
+    width = positions_at_once(lm)
     tokens, first = rollout.response_ids[long], starts[long].float()
 
     def piece(h: Tensor, token: Tensor, first: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from esr import prompts
+from esr import prompts, scoring
 from esr.analysis import profile, responses
 from esr.cli.main import run as esr
 from esr.method.metrics import BIN_EDGES
@@ -110,7 +110,7 @@ def check_against_naive(bins, expected):
 
 
 def test_overlap_and_gap_equal_a_naive_computation(monkeypatch):
-    monkeypatch.setattr(responses, "CHUNK_ELEMENTS", 64 * 7)  # chunks of seven positions
+    monkeypatch.setattr(scoring, "CHUNK_ELEMENTS", 64 * 7)  # chunks of seven positions
     teacher = make_lm(2)
     record = run(make_lm(1), make_lm(3), teacher)
     curves = {(c.model, c.trajectories): c.bins for c in record.curves}

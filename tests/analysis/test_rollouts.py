@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from esr import prompts
+from esr import prompts, scoring
 from esr.analysis import responses, rollouts
 from esr.method.events import one_vocabulary
 from esr.method.events.positions import same
@@ -29,7 +29,7 @@ def naive(lm, problem, tokens):
 
 @pytest.mark.parametrize("elements", [64, 64 * 7, 2**24])
 def test_chunks_are_the_full_responses(monkeypatch, elements):
-    monkeypatch.setattr(responses, "CHUNK_ELEMENTS", elements)
+    monkeypatch.setattr(scoring, "CHUNK_ELEMENTS", elements)
     student, teacher = make_lm(1), make_lm(2)
     for batch in (PROBLEMS[:3], PROBLEMS[3:]):
         rollout = responses.one_each(student, batch, SAMPLER, seed=1)

@@ -290,6 +290,34 @@ def test_the_answers_name_the_check_where_there_is_one(data):
     assert (asked["Does it fit?"], asked["Which N?"]) == ("fits, by the check before training", "N = 75, by the check")
 
 
+@pytest.mark.parametrize(
+    ("answer", "verdict", "then"),
+    [
+        ("fits", "Before any training, ESR: fits. At N = 100", "esr train CONFIG --n auto"),
+        ("cannot tell", "Before any training, ESR: cannot tell. At N = 100", "esr check CONFIG --budget MINUTES"),
+        ("does not fit", "Before any training, ESR: does not fit. 7 steps at N = 100", "full rollouts instead"),
+    ],
+)
+def test_a_pair_that_was_only_checked_is_not_in_training(tmp_path, answer, verdict, then):
+    path = make_run(tmp_path / "pair")
+    for file in [*(path / "evals").iterdir(), path / "metrics.jsonl", path / "rollouts.jsonl"]:
+        file.unlink()
+    for file in (path / "analysis").iterdir():
+        if file.name != "fit.json":
+            file.unlink()
+    file = path / "analysis" / "fit.json"
+    record = json.loads(file.read_text())
+    none = {"n": None, "end": None, "faster": None, "smaller": None} if answer == "does not fit" else {}
+    record["verdict"] |= {"answer": answer, **none}
+    file.write_text(json.dumps(record))
+    page = Page(render(load([path])))
+    summary = page.section("summary")
+    assert verdict in summary and then in summary and "not trained" in page.section("provenance")
+    assert "going on" not in summary
+    assert ("a step with full rollouts takes 4.5× the time" in summary) == (answer != "does not fit")
+    assert ("A step with full rollouts takes" in page.section("fit")) == (answer != "does not fit")
+
+
 def test_ids_are_unique_and_links_resolve(page):
     ids = [e.attributes["id"] for e in page.all("*", "id")]
     assert len(ids) == len(set(ids))

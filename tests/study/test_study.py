@@ -223,7 +223,7 @@ def finished_study(tmp_path, pair_dir, ends):
         for step in (1, 2, 3):
             row = {
                 "step": step,
-                "rollout/n": 2.0 * step,
+                "rollout/n": float(step),
                 "time/step": 2.0,
                 "tokens/generated": 10.0,
                 "memory/peak_gib": 1.0 + step,
@@ -243,7 +243,7 @@ def test_the_numbers_of_a_study_by_hand(tmp_path, pair_dir):
     assert (long.difference, long.reference, short.reference) == (None, None, "long")
     assert (short.steps, short.seconds, short.seconds_per_step, short.generated) == (3, 6.0, 2.0, 30)
     assert short.peak_memory_gib == 4.0
-    assert (short.n, short.mean_n, short.stops_at) == (3, 4.0, "4 of 3")
+    assert (short.n, short.mean_n, short.stops_at) == (3, 2.0, "2 of 3")
     points = [(p.step, p.seconds, p.tokens, p.avg.value) for p in short.seeds[0].curve]
     assert points == [(0, 0, 0, 0.2), (3, 6.0, 30, 0.5)]
     assert record.seconds == 4 * 7.0

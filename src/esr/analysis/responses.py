@@ -17,13 +17,12 @@ from esr.method.events import EventSpace
 from esr.method.events.positions import Positions
 from esr.method.tensors import PositionStats, Rollout
 from esr.models.lm import LM
-from esr.models.sharded import sharded
 from esr.ranks import here
 from esr.records.problem import Problem
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
-from esr.scoring import CHUNK_ELEMENTS, at, compare, head, in_chunks
+from esr.scoring import at, compare, head, in_chunks, positions_at_once
 
 BATCH = 16
 """Responses sampled and scored together."""
@@ -75,13 +74,13 @@ def chunks(
     """Event log-probabilities of one model or both at the M positions that are compared, each after its own prompt.
 
     Yields (positions, one (m, V) tensor for each model) in row-major order of `positions.student_starts`, with m so small
-    that no more than `CHUNK_ELEMENTS` of a model are held.
+    that no more than `scoring.CHUNK_ELEMENTS` of a model are held.
     """
     sides = [(student, events.student, positions.student, positions.student_starts)]
     if teacher is not None:
         sides.append((teacher, events.teacher, positions.teacher, positions.teacher_starts))
     states = [at(hidden(lm, problems, rollout), rollout, starts) for lm, _, rollout, starts in sides]
-    width = max(1, CHUNK_ELEMENTS // max(lm.vocab_size for lm, *_ in sides))
+    width = positions_at_once(*(lm for lm, *_ in sides))
     for start in range(0, len(states[0]), width):
         part = slice(start, start + width)
         yield part, [side.log_probs(head(lm, h[part])) for (lm, side, *_), h in zip(sides, states, strict=True)]
@@ -120,7 +119,6 @@ def score(student: LM, teacher: LM, problems: Sequence[Problem], rollout: Rollou
 @torch.no_grad()
 def top_k_overlap(student: LM, teacher: LM, hidden: Tensor, teacher_hidden: Tensor, events: EventSpace) -> Tensor:
     """(M,) share of the student's `TOP_K` most probable events that are among the teacher's, from (M, D) hidden states."""
-    width = max(1, CHUNK_ELEMENTS // max(student.vocab_size, teacher.vocab_size))
     k = min(TOP_K, events.size)
 
     def share(part: slice) -> Tensor:
@@ -128,8 +126,7 @@ def top_k_overlap(student: LM, teacher: LM, hidden: Tensor, teacher_hidden: Tens
         t = events.teacher.log_probs(head(teacher, teacher_hidden[part])).topk(k, dim=-1).indices
         return (s[:, :, None] == t[:, None, :]).any(-1).float().mean(-1)
 
-    halving = not sharded(student) and not sharded(teacher)
-    return torch.cat(in_chunks(share, len(hidden), width, halving))
+    return torch.cat(in_chunks(share, len(hidden), student, teacher))
 
 
 def rank(log_probs: Tensor, event: Tensor) -> Tensor:

@@ -102,7 +102,6 @@ def kept(subject: Subject) -> Fit | None:
 
 def same(record: Fit, subject: Subject, settings: FitSettings) -> bool:
     """Whether a check is just what would be measured now."""
-    from esr.analysis.fit.check import pilot_steps
-
-    asked = {**settings.model_dump(mode="json", exclude={"seed"}), "pilot": pilot_steps(settings, subject.config)}
+    steps = settings.steps(subject.config.optim.steps)
+    asked = {**settings.model_dump(mode="json", exclude={"seed"}), "pilot": steps}
     return holds(record, subject.config) and asked.items() <= record.settings.items()

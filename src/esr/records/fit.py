@@ -9,6 +9,8 @@ from esr.records.finding import Finding
 from esr.records.profile import PositionBin
 from esr.records.settings import Settings
 
+SHARE = 4
+"""A pilot has at most one step in so many of the run's own."""
 Answer = Literal["fits", "does not fit", "cannot tell"]
 Better = Literal["full rollouts", "supervised warm-up", "another teacher"]
 
@@ -26,6 +28,10 @@ class FitSettings(Settings):
     """Minutes. While they last, more problems are measured where the verdict is least certain."""
     seed: int = 1
     """Seed of the responses."""
+
+    def steps(self, run: int) -> int:
+        """Of each pilot of a run of `run` steps."""
+        return min(self.pilot, max(1, run // SHARE))
 
     QUICK = {"problems": 24, "lengths": (50, 100), "pilot": 5}
 

@@ -151,10 +151,8 @@ def foretold(run: Run) -> Markup:
         return Markup("Nothing has been trained here yet.")
     verdict = found.record.verdict
     if verdict.end is None:
-        return Markup("Before any training: ESR <b>{}</b>, by the check. {}").format(
-            verdict.answer.removeprefix("ESR "), verdict.reasons[-1]
-        )
-    return Markup("Before any training: ESR <b>{}</b>, with <b>N = {}</b>, and an accuracy of {} is expected.").format(
+        return Markup("Before any training, ESR: <b>{}</b>. {}").format(verdict.answer, verdict.reasons[-1])
+    return Markup("Before any training, ESR: <b>{}</b>. At <b>N = {}</b> an accuracy of {} is expected.").format(
         verdict.answer, datum(found, "/verdict/n", "count"), estimate(found, "/verdict/end/accuracy")
     )
 

@@ -189,7 +189,7 @@ def _run(path: Path, name: str, trouble: list[str]) -> Run | None:
         analyses={_kind(f.record): f for f in analyses},
         tokenizers=_tokenizers(directory, name, trouble),
         complete=complete,
-        going=not complete and (bool(metrics) or not analyses or directory.in_use()),
+        going=not complete and (bool(metrics) or not (analyses or evaluations) or directory.in_use()),
         last="" if last is None else step_name(last),
     )
 

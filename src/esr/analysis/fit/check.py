@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from esr.analysis.continuation import Continuations, Cut, Grades, Head, opened
 from esr.analysis.models import Models
 from esr.analysis.subject import Subject
-from esr.config import Config, EvalConfig
+from esr.config import EvalConfig
 from esr.console import Advance
 from esr.errors import UserError
 from esr.models.lm import LM
@@ -21,8 +21,6 @@ ROUNDS = 8
 """Blocks of problems that a budget may buy."""
 PROBED = 24
 """Problems on which the student continues the teacher."""
-SHARE = 4
-"""A pilot has at most one step in so many of the run's own."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Check:
     @property
     def steps(self) -> int:
         """Of a pilot."""
-        return pilot_steps(self.settings, self.subject.config)
+        return self.settings.steps(self.subject.config.optim.steps)
 
     def lm(self, side: Who) -> LM:
         """The untrained student, or the teacher."""
@@ -80,11 +78,6 @@ class Check:
     def folder(self, name: str = "") -> RunDir:
         """Where a pilot trains, until the record is made."""
         return RunDir(self.subject.directory.path / "pilots" / name)
-
-
-def pilot_steps(settings: FitSettings, config: Config) -> int:
-    """Of each pilot."""
-    return min(settings.pilot, max(1, config.optim.steps // SHARE))
 
 
 def writing(name: str) -> str:

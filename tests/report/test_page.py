@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -22,9 +23,9 @@ from esr.report import answers, charts, format
 from esr.report.contests import contests
 from esr.report.page import LARGEST, order, render, sections
 from esr.report.scales import Axis, nice
+from esr.report.sections import comparison, summary, training
 from esr.report.sections import decay as decay_section
 from esr.report.sections import results as results_section
-from esr.report.sections import summary, training
 from esr.report.sources import Data, Found, load
 from esr.runs import findings
 from esr.runs.files import write_json
@@ -633,3 +634,15 @@ def test_roles_and_lengths_name_the_arms_and_spelling_does_not(data):
 def test_a_study_record_that_joins_its_references_is_read(data):
     record = data.studies[0].record
     assert type(record).model_validate(record.model_dump() | {"reference": "a, b"}).reference == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(-0.3, -0.1, "is nearer to"), (0.1, 0.3, "farther from"), (-0.1, 0.2, "is not certainly nearer to")],
+)
+def test_a_smaller_divergence_is_nearer_to_the_teacher(low, high, word):
+    first, second = (SimpleNamespace(label=label, last="step-000001") for label in "ab")
+    gap = Estimate(value=(low + high) / 2, low=low, high=high, n=9)
+    row = SimpleNamespace(closer={"kl_common": gap}, evaluation="step-000001")
+    said = re.sub(r"<[^>]+>", "", comparison._nearer([first, second], second, row))
+    assert said.startswith("b is") and word in said and "the teacher than a" in said

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from esr import evaluate, intervals
+from esr import intervals
 from esr.analysis import analyze, open_subject
-from esr.configfile import load
+from esr.config.configfile import load
+from esr.evaluation import evaluate
 from esr.models.machine import threads
 from esr.prepare import Prepared, prepare
 from esr.records.base import Estimate

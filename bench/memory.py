@@ -86,8 +86,8 @@ def measure(
     """Bytes planned and measured for two steps, in this process, with the steps' losses and the weights' bytes."""
     import esr.train  # noqa: F401  (what is imported is no part of what is measured)
     from esr.budget import Placed
+    from esr.budget.footprint import footprint
     from esr.distill import gradient, update
-    from esr.footprint import footprint
     from esr.meters import PeakMemory, Phases
     from esr.models.lm import resolve_device
 

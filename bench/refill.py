@@ -15,7 +15,7 @@ import torch
 from clock import machine, now
 
 from esr import tasks
-from esr.configfile import load
+from esr.config.configfile import load
 from esr.models.load import load_model
 from esr.pair import open_pair
 from esr.sampling.noise import Noise

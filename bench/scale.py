@@ -22,8 +22,8 @@ from torch import nn
 from transformers import AutoConfig
 
 from esr.budget import SHARE, Placed, plan
+from esr.budget.footprint import Footprint, footprint
 from esr.config import ESR_N, FULL_ROLLOUT_CAP, Config
-from esr.footprint import Footprint, footprint
 from esr.models.lm import LM
 from esr.models.load import shapes
 from esr.models.quiet import quiet

@@ -28,7 +28,7 @@ from clock import machine
 
 from esr import prompts, train
 from esr.config import Config
-from esr.configfile import load
+from esr.config.configfile import load
 from esr.method.divergence import reverse_kl
 from esr.method.events import one_vocabulary
 from esr.method.tensors import Prompts, Rollout
@@ -40,9 +40,9 @@ from esr.runs.rundir import RunDir
 from esr.sampling.noise import Noise
 from esr.sampling.respond import respond
 from esr.sampling.sampler import Sampler
+from esr.sampling.served import log_probs
 from esr.sampling.server import ServerWriter, distance, name_of
 from esr.scoring import compare, hidden_states
-from esr.served import log_probs
 
 HIDDEN, STUDENT, TOP = (f"http://127.0.0.1:{port}" for port in (8731, 8732, 8733))
 K = 20

@@ -47,7 +47,7 @@ def measure(args: argparse.Namespace, arm: str, dtype: str, steps: int, batch: i
     from clock import Seconds
 
     from esr import distill, train
-    from esr.configfile import load
+    from esr.config.configfile import load
     from esr.meters import resident_peak
     from esr.models.lm import resolve_device
     from esr.prepare import prepare
@@ -76,7 +76,7 @@ def measure(args: argparse.Namespace, arm: str, dtype: str, steps: int, batch: i
 def prompts_file(args: argparse.Namespace, steps: int, batch: int, folder: str) -> Path:
     """The prompts of our arms, as chats, for TRL."""
     from esr import train
-    from esr.configfile import load
+    from esr.config.configfile import load
     from esr.prepare import prepare
 
     plan = prepare(load(args.config, [f"rollout.prompts_per_step={batch}", f"optim.steps={steps}", "eval=null"]))
@@ -93,7 +93,7 @@ def prompts_file(args: argparse.Namespace, steps: int, batch: int, folder: str) 
 
 def run_trl(args: argparse.Namespace, arm: str, dtype: str, steps: int, batch: int) -> dict[str, Any]:
     """TRL at the same N, batch, LoRA and prompts."""
-    from esr.configfile import load
+    from esr.config.configfile import load
 
     config = load(args.config)
     with tempfile.TemporaryDirectory() as folder:

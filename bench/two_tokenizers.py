@@ -22,12 +22,12 @@ from typing import Any
 def loss(repeats: int) -> dict[str, Any]:
     """Processor seconds of the loss and its gradient, plain and through the general path, taken in turns."""
     from esr import train
-    from esr.configfile import load
-    from esr.crossing import Crossing
+    from esr.config.configfile import load
     from esr.distill import gradient, rollouts
     from esr.meters import Phases
     from esr.models.lm import resolve_device
     from esr.models.spelling import read_spelling
+    from esr.pair.crossing import Crossing
     from esr.prepare import prepare
 
     plan = prepare(load("examples/lab.yaml", ["eval=null"]))
@@ -58,7 +58,7 @@ def loss(repeats: int) -> dict[str, Any]:
 
 def classes(config: str) -> dict[str, Any]:
     """Processor seconds to read two tokenizers, to make their classes, and to take them from the cache."""
-    from esr.configfile import load
+    from esr.config.configfile import load
     from esr.models.load import load_tokenizer
     from esr.pair import open_pair
 

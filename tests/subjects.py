@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from esr import configfile
 from esr.analysis.models import Models
 from esr.analysis.subject import Subject
+from esr.config import configfile
 from esr.method.events.alignment import Alignment
 from esr.models.lm import LM
 from esr.pair import Pair

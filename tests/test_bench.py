@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from esr.budget import Placed
+from esr.budget.footprint import Activations, Footprint, Held
 from esr.config import Config
-from esr.footprint import Activations, Footprint, Held
 
 BENCH = Path(__file__).parent.parent / "bench"
 RUN = BENCH / "gpu" / "run.py"

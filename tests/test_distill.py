@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from esr import distill, prompts
-from esr.configfile import validate
+from esr.config.configfile import validate
 from esr.distill import Distiller, PromptPair, gradient, step
 from esr.errors import RunStopped, UserError
 from esr.meters import Phases

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from esr.configfile import load
+from esr.config.configfile import load
 from esr.errors import UserError
 from esr.prepare import prepare
 

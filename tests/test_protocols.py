@@ -3,13 +3,13 @@
 import pytest
 
 from esr.config import EvalConfig
+from esr.config.configfile import validate
 from esr.config.protocols import PROTOCOLS
-from esr.configfile import validate
 from esr.errors import UserError
-from esr.graded import cut
+from esr.evaluation.graded import cut
 from esr.grading import grade
-from esr.problems import posed
 from esr.records.problem import Message, Problem
+from esr.tasks.problems import posed
 
 SECTIONS = {"student": {"model": "a/b"}, "teacher": {"model": "c/d"}, "data": {"source": "gsm8k"}}
 

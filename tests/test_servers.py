@@ -224,7 +224,7 @@ def test_another_tokenizer_is_refused_though_the_model_is_the_same(home, teacher
 def test_where_the_teacher_does_not_fit_in_memory_its_server_is_checked_for_consistency(
     home, teacher, capsys, monkeypatch
 ):
-    from esr import served as selftest
+    from esr.sampling import served as selftest
 
     monkeypatch.setattr(selftest, "local", lambda config: None)
     monkeypatch.setattr(selftest, "INFORMED", 10.0)  # a random model predicts nothing

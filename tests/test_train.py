@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from esr import train
 from esr.cli.main import run as esr
 from esr.config import OptimConfig
-from esr.configfile import load
+from esr.config.configfile import load
 from esr.errors import UserError
 from esr.models import checkpoint
 from esr.models.load import load_student

@@ -8,7 +8,6 @@ import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from esr import prompts
-from esr.crossing import Crossing
 from esr.distill import Distiller, gradient
 from esr.meters import Phases
 from esr.method.events import EventSpace, one_vocabulary
@@ -18,6 +17,7 @@ from esr.models import dropout
 from esr.models.lm import LM
 from esr.models.spelling import read_spelling
 from esr.pair import Pair
+from esr.pair.crossing import Crossing
 from esr.sampling.noise import Noise
 from esr.sampling.sampler import Sampler
 from test_distill import CPU, QUESTIONS, config

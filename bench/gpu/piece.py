@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from esr import budget
+from esr.budget.footprint import footprint
 from esr.config import Config
 from esr.distill import Distiller, PromptPair, step
-from esr.footprint import footprint
 from esr.meters import resident_peak
 from esr.method.events import event_space
 from esr.method.events.positions import Positions, same

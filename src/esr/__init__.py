@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from esr.api import analyze, distil, evaluate_model, write_report
     from esr.config import Config
-    from esr.configfile import load as load_config
+    from esr.config.configfile import load as load_config
     from esr.errors import RunStopped, UserError
     from esr.runs.rundir import RunDir, open_run
 
@@ -24,7 +24,7 @@ __all__ = [
 
 _HOMES = {
     "analyze": "api", "distil": "api", "evaluate_model": "api", "write_report": "api", "Config": "config",
-    "load_config": "configfile:load", "RunStopped": "errors", "UserError": "errors", "RunDir": "runs.rundir",
+    "load_config": "config.configfile:load", "RunStopped": "errors", "UserError": "errors", "RunDir": "runs.rundir",
     "open_run": "runs.rundir",
 }  # fmt: skip
 """Module of each public name, and what it is called there if that is another name."""

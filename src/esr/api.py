@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from esr import configfile, tasks
-from esr.config import Config, EvalConfig
+from esr import tasks
+from esr.config import Config, EvalConfig, configfile
 from esr.errors import UserError
 from esr.records.evaluation import Evaluated, Evaluation
 from esr.records.finding import Finding
@@ -40,7 +40,7 @@ def evaluate_model(run: str | Path, overrides: Sequence[str] = (), who: str = "l
     directory, own, asked = evaluation_of(Path(run), list(overrides))
     wanted = evaluated(directory, who, own, asked)
 
-    from esr.evaluate import of_run
+    from esr.evaluation.evaluate import of_run
 
     return of_run(directory, own, asked, wanted)
 

@@ -37,8 +37,8 @@ from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
 from esr.sampling.packed import decoding
 from esr.sampling.sampler import Sampler
+from esr.sampling.served import published
 from esr.scoring import at, chunk_rest, compare, hidden_states, padding_is_exact, shares_prompts
-from esr.served import published
 
 AHEAD = 4
 """Micro-batches that servers are asked for at the same time."""

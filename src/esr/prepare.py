@@ -7,22 +7,23 @@ from typing import Any
 
 import torch
 
-from esr import budget, probe, prompts, trackers
+from esr import budget, probe, prompts
 from esr.budget import Budget, Placed
 from esr.config import Config
 from esr.console import say
 from esr.distill import PromptPair
 from esr.errors import UserError
-from esr.graded import ungraded
+from esr.evaluation.graded import ungraded
 from esr.models import adapters
 from esr.models.digests import data, models
 from esr.models.lm import resolve_device
 from esr.models.load import on_meta, read_config
 from esr.pair import Pair, open_pair
-from esr.problems import Chosen, PromptSide, apart, sides, training
 from esr.ranks import Ranks, here
 from esr.records.tokenizers import TwoTokenizers
+from esr.runs import trackers
 from esr.runs.rundir import RunDir
+from esr.tasks.problems import Chosen, PromptSide, apart, sides, training
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from esr import budget, evaluate, interrupts, probe, prompts
+from esr import budget, probe, prompts
 from esr.budget import Budget, Placed
-from esr.closeness import Reference
+from esr.budget.footprint import footprint
 from esr.config import Config, OptimConfig
-from esr.console import progress, say
+from esr.console import interrupts, progress, say
+from esr.console.interrupts import Interrupts
 from esr.distill import Distiller, PromptPair, StepReport, step
 from esr.errors import RunStopped
-from esr.footprint import footprint
-from esr.graded import ungraded
+from esr.evaluation import evaluate
+from esr.evaluation.closeness import Reference
+from esr.evaluation.graded import ungraded
 from esr.grading.find import repetitive
-from esr.interrupts import Interrupts
 from esr.method.horizon import Horizon
 from esr.models import checkpoint
 from esr.models.lm import LM, resolve_device, resolve_dtype
@@ -38,11 +39,11 @@ from esr.runs.environment import note_left_out
 from esr.runs.files import check_room
 from esr.runs.resumption import check, forget_after, not_evaluated
 from esr.runs.rundir import RunDir
+from esr.runs.trackers import Log, trackers
 from esr.sampling.kept import Kept
 from esr.sampling.sampler import Sampler
+from esr.sampling.served import check_teacher, published, require_servers, writing
 from esr.scoring import padding_is_exact
-from esr.served import check_teacher, published, require_servers, writing
-from esr.trackers import Log, trackers
 
 SAMPLES_KEPT = 2
 """Rollouts recorded in `rollouts.jsonl` at a recorded step."""

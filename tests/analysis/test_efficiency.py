@@ -7,13 +7,13 @@ import pytest
 from esr.analysis import efficiency, open_subject
 from esr.cli.main import run as esr
 from esr.config import Config
+from esr.evaluation.summarise import summarise
 from esr.records.base import Estimate
 from esr.records.efficiency import Efficiency, EfficiencySettings
 from esr.records.evaluation import Evaluated, Grade, Sample
 from esr.records.study import CurvePoint
 from esr.runs.files import read_record, write_json
 from esr.runs.rundir import RunDir
-from esr.summarise import summarise
 
 
 def graded(rights: int, of: int = 10) -> list[Sample]:

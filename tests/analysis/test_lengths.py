@@ -9,11 +9,11 @@ import pytest
 from esr.analysis import lengths, open_subject
 from esr.cli.main import run as esr
 from esr.config import Config
+from esr.evaluation.summarise import summarise
 from esr.records.evaluation import Evaluated, Grade, Sample
 from esr.records.lengths import Lengths, LengthsSettings
 from esr.runs.files import read_record, write_json
 from esr.runs.rundir import RunDir
-from esr.summarise import summarise
 
 CONFIG = {
     "student": {"model": "tiny-student"}, "teacher": {"model": "tiny-teacher"},

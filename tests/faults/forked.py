@@ -14,8 +14,8 @@ import yaml
 import esr.export
 import esr.study.result
 import esr.train
-from esr import interrupts
 from esr.cli.main import run as esr
+from esr.console import interrupts
 
 TRACEBACK = 70
 """Exit code of a command that ended with one."""

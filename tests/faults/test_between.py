@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from esr import graded
+from esr.evaluation import graded
 from forked import call, contents, write_config
 from tiny import save_model
 

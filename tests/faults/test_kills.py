@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from esr import interrupts
+from esr.console import interrupts
 from esr.runs.rundir import RunDir
 from forked import call, contents, kill_after, start, write_config
 from tally import LONG, Tally

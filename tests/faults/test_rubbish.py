@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from esr import configfile, tasks
-from esr.config import TaskConfig
+from esr import tasks
+from esr.config import TaskConfig, configfile
 from esr.console import console
 from esr.errors import UserError
 from esr.study import plan

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from byte_pairs import CASES
 from esr.config import StudentConfig
-from esr.crossing import Crossing
 from esr.models.load import load_tokenizer
 from esr.models.spelling import SWEEP, prove, read_spelling
 from esr.models.terminators import of_model
+from esr.pair.crossing import Crossing
 
 pytestmark = pytest.mark.tokenizers
 MODELS = Path(__file__).parents[2] / "models"

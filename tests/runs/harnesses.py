@@ -11,10 +11,10 @@ from pathlib import Path
 
 def write(folder: Path) -> list[Path]:
     """A small evaluation, in both forms: two problems, two responses each, one of which the grader failed on."""
+    from esr.evaluation.summarise import summarise
     from esr.records.evaluation import Evaluated, Grade, Sample
     from esr.records.problem import Message, Problem
     from esr.runs import abroad
-    from esr.summarise import summarise
 
     context = (Message(role="user", content="Hi"), Message(role="assistant", content="Yes?"))
     problems = {

@@ -6,10 +6,10 @@ import pytest
 
 from esr.cli.main import run as esr
 from esr.config import Config
+from esr.evaluation.summarise import summarise
 from esr.records.evaluation import Evaluated, Grade, Sample
 from esr.runs.metrics import EVERY_STEP
 from esr.runs.rundir import RunDir
-from esr.summarise import summarise
 
 
 def finished(path, right, seed=1, problems=8, n=4, k=2):

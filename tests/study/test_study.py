@@ -14,12 +14,12 @@ import yaml
 
 from esr import intervals
 from esr.errors import UserError
+from esr.evaluation.summarise import summarise
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluated, Grade, Sample
 from esr.records.study import ArmSeed
 from esr.runs.environment import Machine
 from esr.study import plan, result, work
-from esr.summarise import summarise
 
 
 def write_study(folder, pair_dir, **changes):

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from esr.analysis.subject import Subject
-from esr.closeness import hidden
 from esr.console import Advance
+from esr.evaluation.closeness import hidden
 from esr.method.divergence import forward_kl
 from esr.method.events import EventSpace
 from esr.method.events.positions import Positions

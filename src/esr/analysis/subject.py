@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from esr import configfile, tasks
-from esr.config import Config, EvalConfig, TaskConfig
+from esr import tasks
+from esr.config import Config, EvalConfig, TaskConfig, configfile
 from esr.errors import UserError
 from esr.records.problem import Problem
 from esr.records.settings import Settings
@@ -108,7 +108,7 @@ class Subject:
             )
         source: TaskConfig = self.config.data if generated else self.config.eval  # type: ignore[assignment]
         limited = source.model_copy(update={"limit": None, "size": max(2 * count, 50)} if generated else {})
-        from esr.problems import apart, training
+        from esr.tasks.problems import apart, training
 
         same = not generated and source.source == self.config.data.source  # only of a pair that is not trained
         trained = [] if same else training(self.config, self.pair).problems
@@ -118,7 +118,7 @@ class Subject:
     def graded(self, count: int) -> tuple[list[Problem], str, EvalConfig]:
         """The first `count` evaluation problems, with answers, their source in words, and the `eval` section."""
         settings = self.evaluation()
-        from esr.problems import apart, training
+        from esr.tasks.problems import apart, training
 
         chosen = apart(settings, training(self.config, self.pair).problems)
         if chosen.problems[0].grader == UNGRADED:
@@ -134,7 +134,7 @@ class Subject:
         if ":" in how.source:
             seed = (how.seed + 1) % 2**32
             other = how.model_copy(update={"seed": seed, "size": 2 * count + how.size, "limit": None})
-            from esr.problems import apart, training
+            from esr.tasks.problems import apart, training
 
             final_ones = tasks.load(how, "eval", need_answer=True).problems
             try:

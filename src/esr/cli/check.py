@@ -9,7 +9,7 @@ from esr.analysis import analyze, open_subject
 from esr.analysis.subject import Subject
 from esr.cli import show
 from esr.cli.analyze.fit import display
-from esr.configfile import load
+from esr.config.configfile import load
 from esr.console import say
 from esr.errors import TooLarge
 from esr.records.fit import Answer, Fit, FitSettings

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from esr.cli import show
 from esr.config import Config, ConfigSection
-from esr.configfile import load, nested
+from esr.config.configfile import load, nested
 from esr.console import say
 from esr.errors import UserError
 

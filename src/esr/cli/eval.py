@@ -32,7 +32,7 @@ def evaluate(
     wanted = evaluated(directory, who, own, asked)
 
     loading()
-    from esr.evaluate import of_run
+    from esr.evaluation.evaluate import of_run
 
     result = of_run(directory, own, asked, wanted)
     group = [e for e in sorted(directory.evaluations(), key=by_progress) if comparable(e, result)]

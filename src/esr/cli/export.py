@@ -58,7 +58,7 @@ def export(
 
 def export_evaluations(directory: RunDir, out: Path, how: Abroad, as_json: bool) -> None:
     """All evaluations of a run in another harness's files. Raises `UserError` if there is none."""
-    from esr.problems import asked
+    from esr.tasks.problems import asked
 
     found = directory.evaluations()
     if not found:

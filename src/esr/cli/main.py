@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from esr import __version__, interrupts
+from esr import __version__
 from esr.cli import analyze, check, compare, config, demo, eval, export, lab, report, serve, study, train, watch
 from esr.cli.failures import sentence
-from esr.console import console, say
+from esr.console import console, interrupts, say
 from esr.errors import RunStopped, UserError
 from esr.runs import trust
 

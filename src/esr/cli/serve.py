@@ -11,7 +11,7 @@ import typer
 
 from esr.cli import show
 from esr.config import Config
-from esr.configfile import load
+from esr.config.configfile import load
 from esr.console import loading, say
 from esr.errors import UserError
 from esr.runs.trust import from_file

@@ -54,7 +54,7 @@ def run_summary(run: RunDir, as_json: bool) -> None:
 
 def differences(run: RunDir, evaluations: list[Evaluation]) -> list[Difference]:
     """Each evaluation against the untrained student's with the same task and settings, paired by problem."""
-    from esr.summarise import difference
+    from esr.evaluation.summarise import difference
 
     found = []
     for group in grouped(evaluations, lambda e: e):

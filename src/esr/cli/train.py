@@ -8,10 +8,10 @@ import typer
 from esr.cli import show
 from esr.cli.check import recorded
 from esr.config import Config
-from esr.configfile import load
+from esr.config.configfile import load
 from esr.console import loading, say
+from esr.console.foreign import brief
 from esr.errors import UserError
-from esr.foreign import brief
 from esr.records.fit import Fit
 from esr.runs.places import run_directory
 from esr.runs.rundir import RunDir, open_run

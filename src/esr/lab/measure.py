@@ -10,7 +10,7 @@ import torch
 
 from esr import intervals, tasks
 from esr.config import EvalConfig, ModelConfig
-from esr.graded import graded_responses
+from esr.evaluation.graded import graded_responses
 from esr.models import terminators
 from esr.models.load import load_model, load_tokenizer
 from esr.records.evaluation import Sample

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import httpx
 
 from esr.console import say
+from esr.console.foreign import brief
 from esr.errors import RunStopped, UserError
-from esr.foreign import brief
 from esr.runs.files import loads
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

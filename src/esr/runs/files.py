@@ -12,8 +12,8 @@ from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from esr.console.foreign import COMMANDS, brief
 from esr.errors import UserError
-from esr.foreign import COMMANDS, brief
 from esr.records.base import FORMAT_VERSION
 
 HALF = re.compile(r"\\u[dD][89a-fA-F]")

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from esr.config import Config
-from esr.configfile import flatten, load, portable
+from esr.config.configfile import flatten, load, portable
+from esr.console.foreign import brief
 from esr.errors import UserError
-from esr.foreign import brief
 from esr.records.base import FORMAT_VERSION
 from esr.records.evaluation import Evaluation, Sample
 from esr.records.steps import step_name, step_of

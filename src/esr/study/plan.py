@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from esr import configfile
-from esr.config import Config, ConfigSection, LocalPath, Seed
-from esr.configfile import flatten
+from esr.config import Config, ConfigSection, LocalPath, Seed, configfile
+from esr.config.configfile import flatten
+from esr.console.foreign import brief
 from esr.errors import UserError
-from esr.foreign import brief
 from esr.records.study import Role
 from esr.runs.places import study_directory
 from esr.runs.rundir import FREE_TO_CHANGE, RunDir

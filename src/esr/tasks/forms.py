@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from esr.foreign import control_character
+from esr.console.foreign import control_character
 from esr.records.problem import Message, conversation
 
 LONGEST = 1_000_000

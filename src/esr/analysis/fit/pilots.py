@@ -6,18 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from esr import configfile
 from esr.analysis.continuation import Cut, Graded, continued, own_grades, with_finished
 from esr.analysis.fit.check import Check, going_on, writing
-from esr.config import FULL_ROLLOUT_CAP, Config
+from esr.config import FULL_ROLLOUT_CAP, Config, configfile
 from esr.console import progress, say
 from esr.errors import OutOfMemory
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
 from esr.prepare import Prepared
-from esr.problems import Chosen
 from esr.ranks import here
 from esr.records.fit import Cost
+from esr.tasks.problems import Chosen
 from esr.train import carry_out
 
 FULL_STEPS = 1

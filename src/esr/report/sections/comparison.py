@@ -4,7 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esr.configfile import flatten
+from esr.config.configfile import flatten
 from esr.records.closeness import MEASURES
 from esr.records.comparison import ComparedRun, Comparison
 from esr.report import charts

@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from esr.configfile import flatten
+from esr.config.configfile import flatten
 from esr.records.study import Arm, Study
 from esr.report import charts
 from esr.report.contests import selection_of, selections, stops_early

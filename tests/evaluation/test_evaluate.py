@@ -4,8 +4,8 @@ from itertools import combinations
 
 import pytest
 
+from esr.evaluation.summarise import difference, passes, summarise
 from esr.records.evaluation import Evaluated, Evaluation, Grade, Sample, comparable, grouped
-from esr.summarise import difference, passes, summarise
 
 TEACHER = Evaluated(who="teacher")
 

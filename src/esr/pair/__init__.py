@@ -8,7 +8,6 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from esr.config import Config, LossConfig, ModelConfig
-from esr.crossing import Crossing
 from esr.errors import UserError
 from esr.method import divergence
 from esr.method.divergence import Divergence
@@ -17,6 +16,7 @@ from esr.method.events.alignment import Alignment, align
 from esr.models import template, terminators
 from esr.models.load import check, load_tokenizer, read_config
 from esr.models.spelling import carry, read_spelling
+from esr.pair.crossing import Crossing
 from esr.records.tokenizers import TwoTokenizers
 
 Who = Literal["student", "teacher"]

@@ -9,26 +9,26 @@ from pathlib import Path
 import torch
 
 from esr import probe, prompts, tasks
-from esr.closeness import Reference
 from esr.config import Config, EvalConfig
 from esr.console import say
 from esr.errors import UserError
-from esr.graded import graded_responses, ungraded
+from esr.evaluation.closeness import Reference
+from esr.evaluation.graded import graded_responses, ungraded
+from esr.evaluation.summarise import summarise
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM, resolve_device
 from esr.models.load import load_model, load_tokenizer
 from esr.models.machine import machine
 from esr.models.sharded import gathered
 from esr.pair import Pair, open_pair
-from esr.problems import Chosen, apart, training
 from esr.ranks import here
 from esr.records.evaluation import Evaluated, Evaluation, Sample
 from esr.records.problem import Problem
 from esr.runs.files import check_room
 from esr.runs.parts import Parts, discard, of_evaluation
 from esr.runs.rundir import RunDir
-from esr.served import push_adapter, unloaded
-from esr.summarise import summarise
+from esr.sampling.served import push_adapter, unloaded
+from esr.tasks.problems import Chosen, apart, training
 
 
 def of_run(run: RunDir, own: Config, asked: Config, who: Evaluated) -> Evaluation:

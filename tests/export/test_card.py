@@ -3,8 +3,8 @@
 import pytest
 from huggingface_hub import ModelCard
 
-from esr.card import card
-from esr.configfile import validate
+from esr.config.configfile import validate
+from esr.export.card import card
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation
 

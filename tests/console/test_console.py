@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from esr import console
 from esr.cli import show
 from esr.cli.failures import sentence
-from esr.foreign import brief, visible
+from esr.console.foreign import brief, visible
 
 HOSTILE = [
     "\x1b[31mred",

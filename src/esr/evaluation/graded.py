@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from esr import budget, grading, prompts
-from esr.closeness import Reference
+from esr.budget.footprint import held
 from esr.config import EvalConfig
 from esr.console import Advance, progress
-from esr.footprint import held
+from esr.evaluation.closeness import Reference
 from esr.grading.find import repetitive
 from esr.method.tensors import Rollout
 from esr.models.lm import LM

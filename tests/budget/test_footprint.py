@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from architectures import tiny_model
-from esr.footprint import cache_bytes, footprint, held
+from esr.budget.footprint import cache_bytes, footprint, held
 from esr.models import dropout
 from esr.models.lm import LM
 from tiny import make_lm, make_model

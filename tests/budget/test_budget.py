@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from esr import budget
 from esr.budget import Placed, plan
+from esr.budget.footprint import Activations, Footprint, Held
 from esr.cli.main import app
 from esr.config import Config
 from esr.errors import TooLarge, UserError
-from esr.footprint import Activations, Footprint, Held
 
 GIB = 2**30
 STUDENT = Held(weights=4 * GIB, copies=2 * GIB, layer=GIB // 8, head=GIB // 2, cache=10_000, state=0, logits=4 * 50_000)
@@ -156,7 +156,7 @@ def test_the_check_says_the_plan_and_judges_it_against_a_named_device(file):
 
 
 def test_on_an_accelerator_the_models_are_half_as_large(file):
-    from esr.configfile import load
+    from esr.config.configfile import load
     from esr.prepare import prepare
 
     here, there = (prepare(load(file, []), memory).budget for memory in (None, 24 * GIB))

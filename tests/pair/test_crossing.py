@@ -8,9 +8,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from esr.crossing import Crossing
 from esr.errors import UserError
 from esr.models.spelling import read_spelling
+from esr.pair.crossing import Crossing
 from tiny import LETTERS, make_tokenizer
 
 WORDS = [f"{a}{b}{c}-" for a, b, c in itertools.product(["stone", "water", "light"], ["fall", "house"], range(33))]

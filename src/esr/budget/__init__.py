@@ -1,6 +1,6 @@
 """The memory plan of a run: what it holds where, against what there is, and the sizes that follow from that.
 
-`plan` is the one function: from a configuration, the shapes of its models (`esr.footprint`) and a device's memory, with no
+`plan` is the one function: from a configuration, the shapes of its models (`esr.budget.footprint`) and a device's memory, with no
 weights loaded. Micro-batch, gradient checkpointing and the evaluation's batch follow from it unless they are set.
 """
 
@@ -12,10 +12,9 @@ from typing import Any
 import psutil
 import torch
 
-from esr import configfile
-from esr.config import ESR_N, Config, Placement
+from esr.budget.footprint import Footprint, Held, footprint
+from esr.config import ESR_N, Config, Placement, configfile
 from esr.errors import TooLarge, UserError
-from esr.footprint import Footprint, Held, footprint
 from esr.models.load import shapes
 
 SHARE = 0.85

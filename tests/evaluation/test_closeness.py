@@ -10,15 +10,15 @@ import yaml
 
 from esr import prompts
 from esr.cli.main import run as esr
-from esr.closeness import Reference
 from esr.config import EvalConfig
-from esr.graded import samples_of
+from esr.evaluation.closeness import Reference
+from esr.evaluation.graded import samples_of
+from esr.evaluation.summarise import difference
 from esr.method.events import one_vocabulary
 from esr.method.tensors import Rollout
 from esr.records.problem import Message, Problem
 from esr.runs.comparing import measured as of_samples
 from esr.runs.rundir import RunDir
-from esr.summarise import difference
 from tiny import make_lm
 
 PROBLEMS = [

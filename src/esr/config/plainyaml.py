@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from esr.foreign import brief, control_character, visible
+from esr.console.foreign import brief, control_character, visible
 
 DEEPEST = 40
 LARGEST = 200_000

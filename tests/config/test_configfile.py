@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from esr.cli.main import run as esr
-from esr.configfile import flatten, load, portable
+from esr.config.configfile import flatten, load, portable
 from esr.errors import UserError
 from esr.study import plan
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.segment import Segment
 from rich.text import Text
 
-from esr.foreign import visible
+from esr.console.foreign import visible
 
 
 class Terminal(Console):

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from esr import probe
-from esr.card import card, hub_id
 from esr.config import Config, ModelConfig, StudentConfig
 from esr.console import say
 from esr.errors import UserError
+from esr.export.card import card, hub_id
 from esr.models import checkpoint, terminators
 from esr.models.lm import LM
 from esr.models.load import base_file, load_generation_config, load_student, load_weights, loading, read_config

@@ -23,7 +23,7 @@ def card(config: Config, evaluations: list[Evaluation], step: str, adapter: bool
     return str(
         ModelCard.from_template(
             metadata(config, [e for e in by_task if e.step == step_of(step)], adapter, title),
-            template_str=resources.files("esr").joinpath("card.md").read_text(encoding="utf-8"),
+            template_str=resources.files("esr.export").joinpath("card.md").read_text(encoding="utf-8"),
             student=config.student.model,
             teacher=config.teacher.model,
             version=__version__,

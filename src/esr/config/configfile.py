@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from esr import plainyaml
-from esr.config import Config, ConfigSection
+from esr.config import Config, ConfigSection, plainyaml
+from esr.console.foreign import brief, control_character, visible
 from esr.errors import UserError
-from esr.foreign import brief, control_character, visible
 from esr.runs.files import check_format
 
 PATHS = (

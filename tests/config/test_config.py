@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from esr.config import FULL_ROLLOUT_CAP
-from esr.configfile import flatten, keys, load
+from esr.config.configfile import flatten, keys, load
 from esr.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 SHIPPED = sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/**/*.yaml")])
 
 

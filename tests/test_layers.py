@@ -16,7 +16,7 @@ SRC = ROOT / "src" / "esr"
 FILES = sorted(SRC.rglob("*.py"))
 NAME = re.compile(r"[a-z_]+/?")
 TYPE = re.compile(r"_?[A-Z]\w*[a-z]")
-LONGEST_MODULE, LONGEST_FUNCTION = 350, 60
+LONGEST_MODULE, LONGEST_FUNCTION = 300, 60
 
 
 def rows() -> list[list[str]]:

@@ -359,9 +359,9 @@ def test_work_ahead_keeps_the_order_and_gives_errors_at_their_turn():
 
 def test_a_head_is_read_alone_from_tied_untied_and_sharded_files(tmp_path):
     from esr.config import ModelConfig
+    from esr.models.head import head
     from esr.models.lm import LM
     from esr.models.remote import head_alone
-    from esr.scoring import head
 
     for name, options in (("untied", {}), ("tied", {"tie_word_embeddings": True})):
         model = make_model(3, **options)

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from esr.grading.tools import Call, bfcl_ast
+from esr.grading.calls import Call
+from esr.grading.tools import bfcl_ast
 from esr.tasks.calls import CATEGORIES
 
 MUTANTS = 2

@@ -19,11 +19,10 @@ from esr.method.divergence import Divergence
 from esr.method.events import EventSpace
 from esr.method.events.positions import Positions
 from esr.method.horizon import TRACED, trace
-from esr.method.layout import same_prompt
 from esr.method.loss import StepCounts, reduce
 from esr.method.metrics import length_quantiles, step_metrics
-from esr.method.tensors import PositionStats, Prompts, Rollout
-from esr.microbatch import Accumulated, Batch, gather, micro_batches, with_less_memory
+from esr.method.tensors import PositionStats, Rollout
+from esr.microbatch import Accumulated, Batch, gather, micro_batches, token_counts, with_less_memory
 from esr.models import dropout
 from esr.models.lm import LM
 from esr.models.server import ahead
@@ -117,7 +116,7 @@ def step(distiller: Distiller, pairs: Sequence[PromptPair], index: int, lr: floa
     metrics = {
         "loss": scored.loss,
         **step_metrics(scored.stats, scored.weights, batch.positions, distiller.sampler.terminators),
-        **token_counts(distiller, batch, scored),
+        **token_counts(batch, scored, distiller.student, distiller.teacher),
         "rollout/n": float(distiller.sampler.max_new_tokens),
         "optim/lr": lr,
         "optim/grad_norm": norm,
@@ -289,27 +288,3 @@ def update(distiller: Distiller, lr: float) -> float:
     distiller.optimizer.step()
     distiller.optimizer.zero_grad(set_to_none=True)
     return norm
-
-
-def token_counts(distiller: Distiller, batch: Batch, scored: Accumulated) -> dict[str, float]:
-    """Tokens sampled, tokens that went through a scoring pass of either model, positions that carried loss.
-
-    A prompt counts once where its samples share it.
-    """
-    generated, read = int(batch.rollout.lengths.sum()), int(batch.positions.teacher.lengths.sum())
-    sides = (distiller.student, batch.student_prompts), (distiller.teacher, batch.teacher_prompts)
-    prompts = sum(prompt_tokens(p, batch.dropout, shares_prompts(lm)) for lm, p in sides)
-    return {
-        "tokens/generated": float(generated),
-        "tokens/scored": float(generated + read + prompts),
-        "tokens/trained": float((scored.weights > 0).sum()),
-    }
-
-
-def prompt_tokens(prompts: Prompts, seeds: Tensor, shared: bool) -> int:
-    """Prompt tokens of a batch; of the rows that share a prompt, only one counts if they do share it."""
-    lengths = prompts.mask.sum(1)
-    if not shared:
-        return int(lengths.sum())
-    prompt_of = same_prompt(prompts, seeds)
-    return int(torch.zeros_like(lengths).scatter_reduce(0, prompt_of, lengths, "amax").sum())

@@ -12,6 +12,8 @@ from esr.memory import out_of_memory, release
 from esr.method.events.positions import Positions
 from esr.method.layout import same_prompt
 from esr.method.tensors import PositionStats, Prompts, Rollout
+from esr.models.lm import LM
+from esr.scoring import shares_prompts
 
 
 @dataclass(frozen=True)
@@ -128,3 +130,27 @@ def with_less_memory(
             )
         budget //= 2
         notify(f"Out of memory: the step is done again with micro-batches of {budget:,} tokens.")
+
+
+def token_counts(batch: Batch, scored: Accumulated, student: LM, teacher: LM) -> dict[str, float]:
+    """Tokens sampled, tokens that went through a scoring pass of either model, positions that carried loss.
+
+    A prompt counts once where its samples share it.
+    """
+    generated, read = int(batch.rollout.lengths.sum()), int(batch.positions.teacher.lengths.sum())
+    sides = (student, batch.student_prompts), (teacher, batch.teacher_prompts)
+    prompts = sum(prompt_tokens(p, batch.dropout, shares_prompts(lm)) for lm, p in sides)
+    return {
+        "tokens/generated": float(generated),
+        "tokens/scored": float(generated + read + prompts),
+        "tokens/trained": float((scored.weights > 0).sum()),
+    }
+
+
+def prompt_tokens(prompts: Prompts, seeds: Tensor, shared: bool) -> int:
+    """Prompt tokens of a batch; of the rows that share a prompt, only one counts if they do share it."""
+    lengths = prompts.mask.sum(1)
+    if not shared:
+        return int(lengths.sum())
+    prompt_of = same_prompt(prompts, seeds)
+    return int(torch.zeros_like(lengths).scatter_reduce(0, prompt_of, lengths, "amax").sum())

@@ -13,7 +13,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from esr.errors import RunStopped
 from esr.method.tensors import PositionStats
 from esr.microbatch import Batch
-from esr.records.steps import step_name
 from esr.runs.files import write_json
 
 R = TypeVar("R")
@@ -35,12 +34,11 @@ class NotFinite(RunStopped):
     def __reduce__(self) -> tuple[type["NotFinite"], tuple[str, str, int, Batch]]:
         return NotFinite, self.made_from
 
-    def keep(self, run: Path) -> Path:
-        """Write the micro-batch to `nonfinite/step-NNNNNN.safetensors` in a run's directory, and what is known of it beside
-        it; returns the file. With the checkpoint of the step before, that is all that repeats it."""
-        folder = run / "nonfinite"
-        folder.mkdir(exist_ok=True)
-        file = folder / f"{step_name(self.step)}.safetensors"
+    def keep(self, file: Path) -> Path:
+        """Write the micro-batch to `file`, and what is known of it beside it; returns the file.
+
+        With the checkpoint of the step before, that is all that repeats it."""
+        file.parent.mkdir(exist_ok=True)
         part = self.part
         tensors = {
             "response_ids": part.rollout.response_ids,

@@ -12,13 +12,14 @@ from esr.memory import out_of_memory
 from esr.method.tensors import Prompts, Rollout
 from esr.models import places
 from esr.models.adapters import fresh_adapter
+from esr.models.head import head
 from esr.models.lm import LM
 from esr.models.load import loading, read_config
 from esr.models.same import distance, tolerance
 from esr.sampling.cache import new_cache
 from esr.sampling.forward import forward
 from esr.sampling.packed import decoding
-from esr.scoring import head, hidden_states
+from esr.scoring import hidden_states
 
 PROMPTS, RESPONSE = (3, 7), 4
 """Prompt lengths of the rows, and the length of their responses."""

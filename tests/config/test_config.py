@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from esr.config import FULL_ROLLOUT_CAP
-from esr.config.configfile import flatten, keys, load
+from esr.config.configfile import load
+from esr.config.keys import flatten, keys
 from esr.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent

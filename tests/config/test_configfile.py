@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from esr.cli.main import run as esr
-from esr.config.configfile import flatten, load, portable
+from esr.config.configfile import load, portable
+from esr.config.keys import flatten
 from esr.errors import UserError
 from esr.study import plan
 

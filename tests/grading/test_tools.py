@@ -2,7 +2,8 @@
 
 import pytest
 
-from esr.grading.tools import authors_fc, bfcl_ast, calls, grade
+from esr.grading.calls import calls
+from esr.grading.tools import authors_fc, bfcl_ast, grade
 from esr.records.problem import Problem
 
 CALL = ("f", {"a": 1, "b": "x"})

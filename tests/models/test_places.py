@@ -11,12 +11,13 @@ from esr.config import ModelConfig, StudentConfig, TeacherConfig
 from esr.errors import UserError
 from esr.meters import PeakMemory, resident_peak
 from esr.method.tensors import Rollout
+from esr.models.head import head
 from esr.models.load import check, load_model, load_student, load_teacher, shares_base
 from esr.prompts import pad
 from esr.sampling.loop import sample
 from esr.sampling.noise import Noise
 from esr.sampling.sampler import Sampler
-from esr.scoring import head, hidden_states
+from esr.scoring import hidden_states
 from tiny import save_model
 
 CPU = torch.device("cpu")

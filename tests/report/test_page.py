@@ -19,8 +19,9 @@ from esr.cli.watch import write
 from esr.records.base import Estimate
 from esr.records.fit import Fit, FitVerdict
 from esr.records.lengths import Lengths
-from esr.report import answers, charts, format
+from esr.report import answers, bars, charts, format, frames
 from esr.report.contests import contests
+from esr.report.frames import Point
 from esr.report.page import LARGEST, order, render, sections
 from esr.report.scales import Axis, nice
 from esr.report.sections import comparison, summary, training
@@ -573,9 +574,9 @@ def test_scales():
 
 
 def test_points_lie_where_the_scale_puts_them():
-    line = charts.Line("a", "c1", [charts.Point(0, 0), charts.Point(10, 1)])
+    line = charts.Line("a", "c1", [Point(0, 0), Point(10, 1)])
     svg = charts.plot("x", [line], Axis("", 0, 10), Axis("", 0, 1)).svg
-    for f in charts.FRAMES:
+    for f in frames.FRAMES:
         left, right = f.left, f.width - charts.RIGHT
         assert f'points="{left}.0,{f.height - charts.BOTTOM}.0 {right}.0,{charts.TOP}.0"' in svg
 
@@ -583,8 +584,8 @@ def test_points_lie_where_the_scale_puts_them():
 def test_intervals_without_end_are_drawn_and_told():
     wide = Estimate(value=0.5, low=float("-inf"), high=float("inf"), n=1)
     assert format.spoken(wide) == "50.0% [−∞, ∞]"
-    point = charts.Point(0, 0.5, float("-inf"), float("inf"))
-    assert "nan" not in charts.strip("x", [("a", "c1", point, None)], Axis("", 0, 1)).svg
+    point = Point(0, 0.5, float("-inf"), float("inf"))
+    assert "nan" not in bars.strip("x", [("a", "c1", point, None)], Axis("", 0, 1)).svg
 
 
 def test_formats():

@@ -16,13 +16,14 @@ from esr.method.divergence import forward_kl
 from esr.method.events import EventSpace
 from esr.method.events.positions import Positions
 from esr.method.tensors import PositionStats, Rollout
+from esr.models.head import head
 from esr.models.lm import LM
 from esr.ranks import here
 from esr.records.problem import Problem
 from esr.sampling.noise import Noise
 from esr.sampling.respond import rendered, respond
 from esr.sampling.sampler import Sampler
-from esr.scoring import at, compare, head, in_chunks, positions_at_once
+from esr.scoring import at, compare, in_chunks, positions_at_once
 
 BATCH = 16
 """Responses sampled and scored together."""

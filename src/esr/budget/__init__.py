@@ -14,6 +14,7 @@ import torch
 
 from esr.budget.footprint import Footprint, Held, footprint
 from esr.config import ESR_N, Config, Placement, configfile
+from esr.config.keys import flatten
 from esr.errors import TooLarge, UserError
 from esr.models.load import shapes
 
@@ -164,9 +165,7 @@ def remedies(
 ) -> list[str]:
     """Changes of which each alone makes a run fit, the mildest first; or else all of them together, if that does."""
     left_open = {
-        key: None
-        for key, value in configfile.flatten(config.model_dump()).items()
-        if key in PLANNED and value is not None
+        key: None for key, value in flatten(config.model_dump()).items() if key in PLANNED and value is not None
     }
     shorter = {"rollout.max_new_tokens": min(ESR_N, config.rollout.max_new_tokens)}
     away = replace(placed, teacher="server")

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from esr.cli import show
 from esr.config import Config, ConfigSection
-from esr.config.configfile import load, nested
+from esr.config.configfile import load
+from esr.config.keys import nested
 from esr.console import say
 from esr.errors import UserError
 

@@ -1,17 +1,17 @@
 """Config files and overrides: read, merged, validated, with one clear sentence for a mistake. No torch here."""
 
 import copy
-import difflib
 import json
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from esr.config import Config, ConfigSection, plainyaml
+from esr.config.keys import kinds, sections
+from esr.config.mistakes import explain
 from esr.console.foreign import brief, control_character, visible
 from esr.errors import UserError
 from esr.runs.files import check_format
@@ -23,18 +23,6 @@ PATHS = (
 """Keys that may name a local file or directory to read; a grader as `python:FILE:FUNCTION`."""
 SHOWN = 5
 """Mistakes that one message names."""
-QUOTES = "'\""
-REMEDIES = {
-    "model_type": "it should be a section",
-    "finite_number": "it should be a finite number",
-    "list_type": "it should be a list",
-    "string_type": "it should be text",
-    "bool_type": "it should be true or false",
-    "int_type": "it should be a whole number",
-    "float_type": "it should be a number",
-    "dict_type": "it should be a mapping of keys to values",
-}
-"""What pydantic's kinds of mistake are called here."""
 S = TypeVar("S", bound=ConfigSection)
 
 
@@ -172,42 +160,17 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
 
 def _value(key: str, text: str) -> Any:
     """What the user means by `text`. `null` empties a key that may be empty."""
-    kinds = _kinds(key)
-    if str in kinds and (text != "null" or type(None) not in kinds) and not (list in kinds and text.startswith("[")):
+    allowed = kinds(key)
+    if (
+        str in allowed
+        and (text != "null" or type(None) not in allowed)
+        and not (list in allowed and text.startswith("["))
+    ):
         return text
     try:
         return plainyaml.read(text)
     except plainyaml.Trouble as error:
         raise UserError(f"Override {brief(key + '=' + text)}: the value is not valid YAML ({error}).") from None
-
-
-def _kinds(key: str) -> set[Any]:
-    """The types that the value of a key may have; a choice among words is text."""
-    section: type[ConfigSection] | None = Config
-    *parents, leaf = key.split(".")
-    for part in parents:
-        section = section and nested(section).get(part)
-    field = section.model_fields.get(leaf) if section else None
-    return set(_members(field.annotation)) if field else set()
-
-
-def _members(annotation: Any) -> Iterator[Any]:
-    origin, inside = get_origin(annotation), get_args(annotation)
-    if origin in (Union, UnionType):
-        for part in inside:
-            yield from _members(part)
-    elif origin is Annotated:
-        yield from _members(inside[0])
-    elif origin is Literal:
-        yield from map(type, inside)
-    else:
-        yield origin or annotation
-
-
-def nested(section: type[ConfigSection]) -> dict[str, type[ConfigSection]]:
-    """The keys of a section that are sections themselves."""
-    kinds = {name: _members(field.annotation) for name, field in section.model_fields.items()}
-    return {n: k for n, ks in kinds.items() for k in ks if isinstance(k, type) and issubclass(k, ConfigSection)}
 
 
 def merge(tree: dict[str, Any], values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -253,7 +216,7 @@ def checked(kind: type[S], tree: dict[str, Any], where: str) -> S:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        mistakes = list(dict.fromkeys(_explain(e, kind) for e in error.errors()))
+        mistakes = list(dict.fromkeys(explain(e, kind) for e in error.errors()))
         more = [f"and {len(mistakes) - SHOWN} more"] if len(mistakes) > SHOWN else []
         raise UserError(f"{where}: {'; '.join(mistakes[:SHOWN] + more)}.") from None
 
@@ -268,69 +231,3 @@ def _refuse_controls(value: Any, where: str, key: str) -> None:
             _refuse_controls(part, where, key)
     elif isinstance(value, str) and (trouble := control_character(value)):
         raise UserError(f"{where}: {visible(key)} holds {trouble}.")
-
-
-def _explain(error: Any, top: type[ConfigSection]) -> str:
-    """One validation error as part of a sentence."""
-    key = ".".join(str(part) for part in error["loc"])
-    kind, given = error["type"], error.get("input")
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(key, keys(top), n=1, cutoff=0.5) or _same_leaf(key, top)
-        return f"unknown key {brief(key).strip(QUOTES)}" + (f" (did you mean {near[0]}?)" if near else "")
-    if kind == "missing":
-        return f"{key} is missing"
-    if not key:
-        return _plain(error["msg"])
-    return f"{visible(key)[:80]} is {brief(given)}, but {REMEDIES.get(kind) or _plain(error['msg'])}{_hint(key, kind, given)}"
-
-
-def _plain(message: str) -> str:
-    text = message.removeprefix("Value error, ")
-    return (text[0].lower() + text[1:]).replace("input should", "it should")
-
-
-def _hint(key: str, kind: str, given: Any) -> str:
-    """What to write instead, where that can be told."""
-    if kind == "model_type" and isinstance(given, str) and key in ("student", "teacher", "data", "eval"):
-        first = "source" if key in ("data", "eval") else "model"
-        return f"; write `{key}: {{{first}: {visible(given)[:60]}}}`"
-    if kind == "list_type" and isinstance(given, str):
-        return f"; write `[{visible(given)[:60]}]`"
-    if kind == "string_type" and isinstance(given, (bool, int, float)):
-        return "; put it in quotes"
-    if kind in ("int_type", "float_type") and isinstance(given, str):
-        return ", written plainly, such as 200 or 5e-5"
-    return ""
-
-
-def _same_leaf(key: str, top: type[ConfigSection]) -> list[str]:
-    """Valid keys whose last part resembles that of `key` (the right name in the wrong section)."""
-    leaves = {k.rsplit(".", 1)[-1]: k for k in keys(top)}
-    near = difflib.get_close_matches(key.rsplit(".", 1)[-1][:100], list(leaves), n=1, cutoff=0.8)
-    return [leaves[n] for n in near]
-
-
-def keys(section: type[ConfigSection] = Config, prefix: str = "") -> list[str]:
-    """All dotted keys of the configuration, sections included."""
-    inner = nested(section)
-    found: list[str] = []
-    for name in section.model_fields:
-        found.append(prefix + name)
-        if name in inner:
-            found += keys(inner[name], f"{prefix}{name}.")
-    return found
-
-
-def sections(section: type[ConfigSection] = Config, prefix: str = "") -> set[str]:
-    """The dotted keys that are sections."""
-    return {prefix + n for n in nested(section)}.union(
-        *(sections(kind, f"{prefix}{n}.") for n, kind in nested(section).items())
-    )
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

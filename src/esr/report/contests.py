@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from esr import intervals
-from esr.config.configfile import flatten
+from esr.config.keys import flatten
 from esr.records.base import Estimate
 from esr.records.evaluation import comparable, grades
 from esr.records.study import Arm, Study

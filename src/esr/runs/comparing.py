@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from esr import intervals
-from esr.config.configfile import flatten
+from esr.config.keys import flatten
 from esr.errors import UserError
 from esr.records.base import Estimate
 from esr.records.closeness import MEASURES, by_problem

@@ -1,8 +1,5 @@
 """A run directory: the interface between training, evaluation, analyses and the report. No torch here.
 
-    config.json  env.json  metrics.jsonl  rollouts.jsonl  evals/  analysis/  checkpoints/step-000050/
-
-A pair with two tokenizers adds tokenizers.json, a study train.log and finished.json. No other module spells one of these names.
 Every file is written atomically or, for the `.jsonl` files, appended line by line; a torn last line is dropped on resume.
 """
 
@@ -14,14 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from esr.config import Config
-from esr.config.configfile import flatten, load, portable
+from esr.config.configfile import load, portable
 from esr.console.foreign import brief
 from esr.errors import UserError
 from esr.records.base import FORMAT_VERSION
 from esr.records.evaluation import Evaluation, Sample
 from esr.records.steps import step_name, step_of
 from esr.records.tokenizers import TwoTokenizers
-from esr.runs import metrics
+from esr.runs import agreement, metrics
 from esr.runs.environment import Machine, environment, inexact
 from esr.runs.files import (
     aside,
@@ -37,84 +34,14 @@ from esr.runs.files import (
     write_text,
 )
 from esr.runs.lock import LOCK, in_use, locked
+from esr.runs.paths import RunPaths
 
 STATE = "state.json"
 """Written last into a checkpoint."""
-FREE_TO_CHANGE = (
-    "run.dir", "run.trackers", "run.checkpoint_every", "run.rollouts_every", "optim.micro_batch_tokens",
-    "optim.gradient_checkpointing", "optim.on_nonfinite", "eval.every", "eval.batch_size", "run.device", "run.threads",
-    "teacher.server", "rollout.server", "eval.server",
-    "teacher.placement", "teacher.device",
-)  # fmt: skip
-"""Keys that may differ between a run and its resumption: they change no number beyond rounding."""
 
 
-class RunDir:
+class RunDir(RunPaths):
     """Reads and writes one run's files."""
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-
-    # Where everything lies
-
-    @property
-    def config_file(self) -> Path:
-        return self.path / "config.json"
-
-    @property
-    def environment_file(self) -> Path:
-        return self.path / "env.json"
-
-    @property
-    def tokenizers_file(self) -> Path:
-        return self.path / "tokenizers.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """One row for each optimiser step."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def rollouts_file(self) -> Path:
-        """A few rollouts of some steps, to read."""
-        return self.path / "rollouts.jsonl"
-
-    @property
-    def adapters(self) -> Path:
-        """The student's adapter as servers read it, under a new name for each step."""
-        return self.path / "adapters"
-
-    @property
-    def log_file(self) -> Path:
-        """What the process of a study's run said."""
-        return self.path / "train.log"
-
-    @property
-    def finished_file(self) -> Path:
-        """A study's note that the process of a run has ended well, and how long it took."""
-        return self.path / "finished.json"
-
-    @property
-    def evaluations_folder(self) -> Path:
-        return self.path / "evals"
-
-    def evaluation_file(self, name: str) -> Path:
-        return self.evaluations_folder / f"{name}.json"
-
-    def responses_file(self, name: str) -> Path:
-        """The graded responses behind an evaluation."""
-        return self.evaluations_folder / f"{name}.jsonl"
-
-    def analysis_file(self, name: str) -> Path:
-        return self.path / "analysis" / f"{name}.json"
-
-    def parts_file(self, name: str) -> Path:
-        """Finished parts of an analysis that is not whole yet."""
-        return self.path / "analysis" / f".{name}.parts.jsonl"
-
-    def checkpoint(self, step: int) -> Path:
-        """The directory of a step's checkpoint, there or not."""
-        return self.path / "checkpoints" / step_name(step)
 
     # Configuration and environment
 
@@ -131,7 +58,7 @@ class RunDir:
         place of the old one, and evaluations made under that are moved aside. Raises `UserError` if the directory holds
         something else, or a trained run with another configuration or other `inputs` (digests of what is read, by key).
         """
-        for folder in (self.evaluations_folder, self.path / "analysis", self.path / "checkpoints"):
+        for folder in (self.evaluations_folder, self.analyses_folder, self.checkpoints_folder):
             sweep(folder)
         self.require_own()
         if fresh and self._files():
@@ -172,24 +99,10 @@ class RunDir:
 
     def _adopt(self, config: Config, inputs: dict[str, str]) -> None:
         """Take on this configuration, if that changes no number of a run that was trained."""
-        before = self.inputs()
-        old, new = flatten(self.config().model_dump()), flatten(config.model_dump())
-        free = {*FREE_TO_CHANGE, *(key for key in inputs if before.get(key) == inputs[key])}
-        changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and k not in free]
-        if changed and self.trained():
-            shown = ", ".join(f"{k}: {brief(old.get(k), 40)} -> {brief(new.get(k), 40)}" for k in changed[:3])
-            raise UserError(
-                f"{self.path} holds a run with another configuration ({shown}). Choose another run.dir, or add --fresh to "
-                "move that run aside and start anew."
-            )
-        replaced = [key for key in inputs if key in before and before[key] != inputs[key]]
-        if replaced and self.trained():
-            raise UserError(
-                f"{self.path}: what {', '.join(replaced)} names was replaced since this run began. Put it back, choose another "
-                "run.dir, or add --fresh to move that run aside and start anew."
-            )
-        changed += replaced
-        if changed and self.evaluations_folder.exists():
+        changed, replaced = agreement.differences(self.config(), config, self.inputs(), inputs)
+        if self.trained():
+            agreement.require(self.path, changed, replaced)
+        if (changed or replaced) and self.evaluations_folder.exists():
             self.evaluations_folder.rename(aside(self.evaluations_folder))
 
     def config(self) -> Config:
@@ -243,7 +156,7 @@ class RunDir:
 
     def checkpoints(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        there = (self.path / "checkpoints").glob("step-*")
+        there = self.checkpoints_folder.glob("step-*")
         return sorted(p for p in there if step_of(p.name) is not None and (p / STATE).exists())
 
     def find_checkpoint(self, step: int | None) -> Path:
@@ -323,7 +236,7 @@ class RunDir:
         return found
 
     def analysis_files(self) -> list[Path]:
-        return sorted((self.path / "analysis").glob("*.json"))
+        return sorted(self.analyses_folder.glob("*.json"))
 
     def save_tokenizers(self, record: TwoTokenizers) -> None:
         """Keep how well student and teacher can be compared."""

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 
 from esr.config import Config
-from esr.config.configfile import flatten
+from esr.config.keys import flatten
 from esr.errors import UserError
 from esr.runs.rundir import RunDir
 

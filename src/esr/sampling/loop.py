@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from esr import prompts as rendering
 from esr.console import say
@@ -29,7 +28,7 @@ from esr.sampling.forward import forward
 from esr.sampling.kept import Kept
 from esr.sampling.noise import Noise
 from esr.sampling.sampler import Sampler
-from esr.sampling.slots import Slots, Status
+from esr.sampling.slots import Response, Slots, Status
 
 AHEAD = 16
 """Tokens that a device decodes before the host asks which responses have ended."""
@@ -37,15 +36,6 @@ SLACK = 128
 """Columns of a cache that may hold nothing that is still needed, before they are forgotten."""
 WIDTH = 512
 """Columns by which attention over a fixed cache grows."""
-
-
-@dataclass(frozen=True)
-class Response:
-    """One response that has ended: its place among all, its tokens, and whether a terminator ended it."""
-
-    index: int
-    ids: Tensor
-    finished: bool
 
 
 def sample(

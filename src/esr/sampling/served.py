@@ -15,13 +15,14 @@ from esr.config import Config, ModelConfig
 from esr.console import say
 from esr.errors import UserError
 from esr.method.tensors import Prompts, Rollout
+from esr.models.head import head
 from esr.models.lm import LM, resolve_dtype
 from esr.models.load import load_model, load_tokenizer, on_meta
 from esr.models.remote import HiddenStates, TopK
 from esr.models.server import Refused, ServerLost, Servers, WrongAnswer, as_json, require_length, the_model
 from esr.ranks import here
 from esr.sampling.server import APART, ServerWriter, distance, name_of
-from esr.scoring import head, hidden_states
+from esr.scoring import hidden_states
 
 CPU = torch.device("cpu")
 TEXT = "Tokenizers differ: naïve 1234 + 56 = ?\n\n  def f(x):  return x**2  # 語"

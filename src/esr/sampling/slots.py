@@ -163,3 +163,12 @@ class Slots:
             keep_columns(self.cache, self.column - count)
         self.column -= count
         self.start = [max(0, start - count) for start in self.start]
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response that has ended: its place among all, its tokens, and whether a terminator ended it."""
+
+    index: int
+    ids: Tensor
+    finished: bool

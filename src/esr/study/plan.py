@@ -9,12 +9,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from esr.config import Config, ConfigSection, LocalPath, Seed, configfile
-from esr.config.configfile import flatten
+from esr.config.keys import flatten
 from esr.console.foreign import brief
 from esr.errors import UserError
 from esr.records.study import Role
+from esr.runs.agreement import FREE_TO_CHANGE
 from esr.runs.places import study_directory
-from esr.runs.rundir import FREE_TO_CHANGE, RunDir
+from esr.runs.rundir import RunDir
 
 LONGEST_NAME = 100
 """Bytes of an arm's name, which begins the names of its runs' directories."""

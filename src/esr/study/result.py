@@ -1,7 +1,7 @@
 """The record of a study from its run directories: pooled accuracies, paired differences, marks by stated rules, costs."""
 
 from esr import intervals
-from esr.config.configfile import flatten
+from esr.config.keys import flatten
 from esr.errors import UserError
 from esr.records.base import Estimate
 from esr.records.evaluation import Evaluation, Sample, grades

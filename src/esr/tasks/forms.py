@@ -2,17 +2,14 @@
 
 import functools
 import json
-import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from esr.console.foreign import control_character
 from esr.records.problem import Message, conversation
+from esr.tasks.cells import Cells, Unusable, cell, kind, text
 
-LONGEST = 1_000_000
-"""Characters of a text; no model reads more."""
 PLAIN, ANSWER = "question", "answer"
 """The columns' names if the task gives no others. Without the former, a known form is looked for; without the latter, no answers."""
 ROLES = {
@@ -22,12 +19,7 @@ ROLES = {
 }  # fmt: skip
 """The role of a turn, by how data sets call it."""
 
-Cells = Mapping[str, Any]
 Tool = dict[str, Any]
-
-
-class Unusable(Exception):
-    """Why a row is no problem."""
 
 
 @dataclass(frozen=True)
@@ -58,66 +50,6 @@ class Form:
 
 
 # Cells
-
-
-def missing(column: str) -> str:
-    """The reason why a row without a column is left out."""
-    return f"no column {column!r}"
-
-
-def cell(row: Cells, column: str) -> Any:
-    """What stands in a column; `a.b` is b inside a. Raises `Unusable` if there is nothing."""
-    value: Any = row
-    for part in [column] if column in row else column.split("."):
-        if not isinstance(value, dict) or part not in value:
-            raise Unusable(missing(column))
-        value = value[part]
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise Unusable(f"{column!r} is empty")
-    return value
-
-
-def text(value: Any, column: str, what: str = "a question") -> str:
-    """A cell that must be text."""
-    if not isinstance(value, str):
-        raise Unusable(f"{column!r} is {kind(value)}, but {what} must be text")
-    if len(value) > LONGEST:
-        raise Unusable(f"{column!r} has more than {LONGEST:,} characters")
-    return readable(value, column)
-
-
-def readable(value: str, column: str) -> str:
-    """Text without characters that no prompt can hold."""
-    if trouble := control_character(value):
-        raise Unusable(f"{column!r} holds {trouble}")
-    return value
-
-
-def answer(value: Any, column: str) -> str:
-    """A reference: text or a number. Of a worked solution that ends in "#### 42", as in GSM8K, what follows the mark."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise Unusable(f"{column!r} is {kind(value)}, but an answer must be text or a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Unusable(f"{column!r} is no number (NaN or infinite)")
-    found = readable(str(value), column).rpartition("####")[2].strip()
-    if not found:
-        raise Unusable(f"{column!r} has nothing after ####")
-    return found
-
-
-def kind(value: Any) -> str:
-    """What a value is, for people."""
-    kinds: dict[type, str] = {
-        list: "a list",
-        dict: "an object",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        str: "text",
-    }
-    return kinds.get(type(value), f"a {type(value).__name__}")
 
 
 # Conversations

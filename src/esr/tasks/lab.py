@@ -24,10 +24,7 @@ Style = Literal["concise", "verbose"]
 Split = Literal["train", "dev", "test"]
 
 LEVELS: dict[str, tuple[int, ...]] = {"easy": (3,), "medium": (4, 5), "hard": (5, 6)}  # how many operands
-LARGEST: dict[Strategy, int] = {
-    "right": 99,
-    "wrong": 199,
-}  # no intermediate value of a strategy is larger than this in size
+LARGEST: dict[Strategy, int] = {"right": 99, "wrong": 199}  # in size, of any value on the way of a strategy
 BUCKETS = 20  # expressions are hashed into this many; 0 and 1 are the test split, 2 and 3 the dev split
 
 PATIENCE = 1000  # draws in a row without a new problem, before a split counts as exhausted

@@ -11,7 +11,8 @@ from esr.config import TaskConfig
 from esr.errors import UserError
 from esr.records.problem import Message, Problem
 from esr.tasks import forms
-from esr.tasks.forms import Asked, Form, Tool, Unusable, missing
+from esr.tasks.cells import Unusable, answer, cell, missing
+from esr.tasks.forms import Asked, Form, Tool
 
 Row = tuple[str, dict[str, Any] | str]  # where it stands ("line 3"), and its cells, or what is wrong with it
 
@@ -171,12 +172,12 @@ class _Reader:
     def _reference(self, row: dict[str, Any], asked: Asked, form: Form | None) -> str | None:
         """From the answer's column; else from the row's form, where that is an answer or the task names who judges."""
         try:
-            return forms.answer(forms.cell(row, self.task.answer), self.task.answer)
+            return answer(cell(row, self.task.answer), self.task.answer)
         except Unusable as trouble:
             if str(trouble) != missing(self.task.answer):
                 raise
         usable = asked.reference is not None and (self.task.grader or (form and form.answers))
-        return forms.answer(asked.reference, "reference") if usable else None
+        return answer(asked.reference, "reference") if usable else None
 
 
 def _without(table: LazyProblems, bare: dict[int, str], task: TaskConfig) -> LazyProblems:

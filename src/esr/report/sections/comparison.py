@@ -4,13 +4,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esr.config.configfile import flatten
+from esr.config.keys import flatten
 from esr.records.closeness import MEASURES
 from esr.records.comparison import ComparedRun, Comparison
-from esr.report import charts
+from esr.report import bars
 from esr.report.contests import outcome
 from esr.report.figure import BY_PROBLEM, Figure, Table, without_empty
 from esr.report.format import NONE, PAGE_FORMS, datum, derived, estimate, mean_of, round_pct, spoken, where
+from esr.report.frames import Point
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Run
@@ -104,10 +105,10 @@ def _figure(runs: list[tuple[Run, ComparedRun]]) -> Figure:
     known = [(run, row.avg, f"c{1 + i % 6}") for i, (run, row) in enumerate(runs) if row.avg is not None]
     low, high = span([v for _, e, _ in known for v in (e.low, e.high)], 0, 1)
     marks = [
-        (run.label, colour, charts.Point(0, e.value, e.low, e.high, f"{run.label}: {spoken(e)}", _source(run)), None)
+        (run.label, colour, Point(0, e.value, e.low, e.high, f"{run.label}: {spoken(e)}", _source(run)), None)
         for run, e, colour in known
     ]
-    chart = charts.strip("Accuracy after the last step, with 95% intervals", marks, Axis("", low, high, round_pct))
+    chart = bars.strip("Accuracy after the last step, with 95% intervals", marks, Axis("", low, high, round_pct))
     rows = [
         (
             run.label,

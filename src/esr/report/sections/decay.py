@@ -8,6 +8,7 @@ from esr.records.decay import DecayPoint, DecaySeries
 from esr.report import charts
 from esr.report.figure import BY_PROBLEM, Figure, source_line
 from esr.report.format import datum, estimate, pct, round_pct, spoken, where
+from esr.report.frames import Point
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Found, Run
@@ -78,7 +79,7 @@ def _main(series: DecaySeries) -> bool:
 def _line(found: Found, s: int) -> charts.Line:
     series = found.record.series[s]
     marks = [
-        charts.Point(
+        Point(
             p.k,
             p.avg.value,
             p.avg.low,
@@ -116,7 +117,7 @@ def _alone(found: Found, s: int) -> list[charts.Level]:
 
 def published(top: float) -> charts.Line:
     """The paper's curve, as far as the axis goes; cut between two of its points by linear interpolation of the line."""
-    marks = [charts.Point(k, v, tip=f"published, k = {k}: {pct(v)}") for k, v in PUBLISHED if k <= top]
+    marks = [Point(k, v, tip=f"published, k = {k}: {pct(v)}") for k, v in PUBLISHED if k <= top]
     return charts.Line("published: Qwen pair, MATH-500, one seed", "ghost-line", marks, "none", ghost=True)
 
 

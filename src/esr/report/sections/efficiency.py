@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from esr.records.base import Estimate
 from esr.records.study import CurvePoint
-from esr.report import charts
+from esr.report import bars, charts
 from esr.report.contests import contests, full_of, sweep
 from esr.report.figure import BY_PROBLEM, Figure, source_line
 from esr.report.format import (
@@ -25,6 +25,7 @@ from esr.report.format import (
     total,
     where,
 )
+from esr.report.frames import Point
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Found, Run
@@ -95,9 +96,9 @@ def _phases(found: Found) -> Figure:
             for phase, colour in PHASES.items()
             if phase in row.phases
         ]
-        stacked.append(charts.Bar(f"N = {row.n}, {row.run}", parts, f"{gib(row.peak_memory_gib)}"))
+        stacked.append(bars.Bar(f"N = {row.n}, {row.run}", parts, f"{gib(row.peak_memory_gib)}"))
     longest = max((sum(part[2] for part in bar.parts) for bar in stacked), default=1.0)
-    chart = charts.bars(
+    chart = bars.bars(
         "Seconds a step by phase; peak memory beside the bar", stacked, Axis("seconds a step", 0, longest or 1.0)
     )
     table = [
@@ -156,9 +157,9 @@ def _logs(runs: list[Run]) -> Figure:
         parts = [
             (phase, PHASES[phase], v, f"{run.label}, {phase}: {seconds(v)} a step", "") for phase, v in means.items()
         ]
-        stacked.append(charts.Bar(f"N = {run.config.rollout.stops_at}, {run.label}", parts))
+        stacked.append(bars.Bar(f"N = {run.config.rollout.stops_at}, {run.label}", parts))
     longest = max((sum(part[2] for part in bar.parts) for bar in stacked), default=0.0)
-    chart = charts.bars("Seconds a step by phase", stacked, Axis("seconds a step", 0, longest or 1.0))
+    chart = bars.bars("Seconds a step by phase", stacked, Axis("seconds a step", 0, longest or 1.0))
     source = Markup("Source: metrics.jsonl of each run · n = {} steps · means, without intervals").format(
         ", ".join(str(len(run.metrics)) for run in runs)
     )
@@ -232,7 +233,7 @@ def _training(curves: Curves, name: str, key: str, form: Callable[[float], str])
     lines, rows, seen = [], [], set()
     for arm, seed, stops in curves:
         marks = [
-            charts.Point(
+            Point(
                 getattr(p, key),
                 p.avg.value,
                 p.avg.low,

@@ -4,7 +4,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from esr.report import charts
+from esr.report import bars
 from esr.report.figure import BY_PROBLEM, Figure, Table, source_line
 from esr.report.format import NONE, datum, estimate, points, round_pct, spoken, where
 from esr.report.scales import Axis
@@ -46,9 +46,9 @@ def _check(run: Run, found: Found) -> dict[str, Any]:
 def _figure(found: Found) -> Figure:
     """A bar for each N from nothing to the teacher: the student, what lies within reach of N, and what after it."""
     pilots = found.record.pilots
-    rows = [charts.Bar(f"N = {p.n}", _parts(found, i), f"{p.cost.seconds:.3g} s") for i, p in enumerate(pilots)]
+    rows = [bars.Bar(f"N = {p.n}", _parts(found, i), f"{p.cost.seconds:.3g} s") for i, p in enumerate(pilots)]
     longest = max(sum(part[2] for part in row.parts) for row in rows)
-    chart = charts.bars(
+    chart = bars.bars(
         "The teacher's accuracy, split into the student's, what lies within reach of N, and what lies after it",
         rows,
         Axis("accuracy", 0, max(longest, 0.01), round_pct),

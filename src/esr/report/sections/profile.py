@@ -9,6 +9,7 @@ from esr.records.profile import PositionBin
 from esr.report import charts
 from esr.report.figure import BY_PROBLEM, BY_RESPONSE, Figure, Table, source_line, without_empty
 from esr.report.format import count, datum, estimate, nats, spoken, where
+from esr.report.frames import Point
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Found, Run
@@ -101,10 +102,10 @@ def _line(found: Found, c: int, shift: float, gap: bool) -> charts.Line:
         e, at = b.reverse_kl, f"/curves/{c}/bins/{j}"
         if not gap:
             source = where(found, f"{at}/reverse_kl/value")
-            marks.append(charts.Point(middle, e.value, e.low, e.high, tip, source, b.few))
+            marks.append(Point(middle, e.value, e.low, e.high, tip, source, b.few))
         elif b.sampled_gap is not None:
             source, tip = where(found, f"{at}/sampled_gap"), f"{tip}, |Δ log p| {nats(b.sampled_gap)}"
-            marks.append(charts.Point(middle, b.sampled_gap, tip=tip, source=source, faint=b.few))
+            marks.append(Point(middle, b.sampled_gap, tip=tip, source=source, faint=b.few))
     after = curve.model == "after"
     return charts.Line(f"{curve.model} training", "c1" if after else "c6", marks, "whiskers", shape=int(after))
 

@@ -2,12 +2,13 @@
 
 from markupsafe import Markup
 
-from esr.config.configfile import flatten
+from esr.config.keys import flatten
 from esr.records.study import Arm, Study
-from esr.report import charts
+from esr.report import bars, charts
 from esr.report.contests import selection_of, selections, stops_early
 from esr.report.figure import BY_RESPONSE, BY_SEED_AND_PROBLEM, Figure, Table, source_line
 from esr.report.format import datum, estimate, pct, round_pct, spoken, where
+from esr.report.frames import Point
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Found
@@ -69,11 +70,11 @@ def _shares(found: Found) -> Figure:
         s = record.selections[i]
         tip = f"{WORDS[s.by]}: keeps {spoken(s.share_of_kl)} of all KL"
         e = s.share_of_kl
-        point = charts.Point(0, e.value, e.low, e.high, tip, where(found, f"/selections/{i}/share_of_kl/value"))
+        point = Point(0, e.value, e.low, e.high, tip, where(found, f"/selections/{i}/share_of_kl/value"))
         share = PUBLISHED[s.by][0] if s.by in PUBLISHED else None
-        ghost = charts.Point(0, share, tip=f"published, K = 100: {WORDS[s.by]} keeps {pct(share)}") if share else None
+        ghost = Point(0, share, tip=f"published, K = 100: {WORDS[s.by]} keeps {pct(share)}") if share else None
         marks.append((WORDS[s.by], "c1" if s.by == "first" else "c5", point, ghost))
-    chart = charts.strip("Share of the summed KL that each selection keeps", marks, Axis("", 0, 1, round_pct))
+    chart = bars.strip("Share of the summed KL that each selection keeps", marks, Axis("", 0, 1, round_pct))
     rows = [
         (
             WORDS[record.selections[i].by],
@@ -120,7 +121,7 @@ def _against(shares: Found, study: Found) -> Figure:
     by = {a: "first" if a in early else selection_of(study.record, arm) for a, arm in arms.items()}
     named = {a: _name(study.record, arm) for a, arm in arms.items()}
     marks = {
-        a: charts.Point(
+        a: Point(
             1.0 if by[a] == "all" else kept[by[a]][1].share_of_kl.value,
             e.value,
             e.low,
@@ -132,8 +133,7 @@ def _against(shares: Found, study: Found) -> Figure:
         if (e := arm.avg) is not None and (by[a] in kept or by[a] == "all")
     }
     ghosts = [
-        charts.Point(x, y, tip=f"published, {WORDS[name]}: {pct(y)} at {pct(x)} of KL")
-        for name, (x, y) in PUBLISHED.items()
+        Point(x, y, tip=f"published, {WORDS[name]}: {pct(y)} at {pct(x)} of KL") for name, (x, y) in PUBLISHED.items()
     ]
     lines = [
         charts.Line("one selection each", "c1", list(marks.values()), "whiskers", join=False, size=5),

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from esr.records.base import Estimate
-from esr.report import answers, charts
+from esr.report import answers, bars, charts
 from esr.report.contests import EQUAL, MARGIN, Contest, Paired, contests, gained, moved, outcome, rivals
 from esr.report.format import datum, derived, estimate, points, ratio, ratio_of_means, round_pct, several, spoken, where
+from esr.report.frames import Point
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Run
@@ -49,10 +50,10 @@ def strip(rows: list[Standing]) -> charts.Chart | None:
         return None
     low, high = span([v for _, e in known for v in (e.low, e.high)], 0, 1)
     marks = [
-        (row.name, row.colour, charts.Point(0, e.value, e.low, e.high, f"{row.name}: {spoken(e)}", row.source), None)
+        (row.name, row.colour, Point(0, e.value, e.low, e.high, f"{row.name}: {spoken(e)}", row.source), None)
         for row, e in known
     ]
-    return charts.strip("Accuracy with 95% intervals", marks, Axis("", low, high, round_pct))
+    return bars.strip("Accuracy with 95% intervals", marks, Axis("", low, high, round_pct))
 
 
 def _of_study(data: Data, match: Contest) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from esr.report import charts
 from esr.report.contests import full_of, sweep
 from esr.report.figure import BY_SEED_AND_PROBLEM, Figure, source_line
 from esr.report.format import count, datum, estimate, pct, round_pct, several, spoken, where
+from esr.report.frames import Point
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Found
@@ -78,7 +79,7 @@ def seeds(found: Found, i: int) -> Markup:
 
 def _pooled(found: Found, early: list[int]) -> charts.Line:
     marks = [
-        charts.Point(
+        Point(
             arm.n,
             arm.avg.value,
             arm.avg.low,
@@ -94,7 +95,7 @@ def _pooled(found: Found, early: list[int]) -> charts.Line:
 
 def _dots(found: Found, early: list[int]) -> charts.Line:
     marks = [
-        charts.Point(
+        Point(
             arm.n * (1.04 + 0.02 * s),
             seed.avg.value,
             tip=f"{arm.name}, seed {seed.seed}: {spoken(seed.avg)}",
@@ -132,7 +133,7 @@ def _untrained(found: Found, full: int) -> charts.Level | None:
 def _published(measured: Iterable[int]) -> charts.Line:
     lengths = list(measured)
     marks = [
-        charts.Point(n, v, tip=f"published, N = {n}: {pct(v)}")
+        Point(n, v, tip=f"published, N = {n}: {pct(v)}")
         for n, v in PUBLISHED
         if min(lengths) / 1.25 <= n <= max(lengths) * 1.25
     ]

@@ -6,6 +6,7 @@ from esr.console import duration
 from esr.report import charts
 from esr.report.figure import Figure
 from esr.report.format import count, datum, lookup, nats, step_into, where
+from esr.report.frames import Point
 from esr.report.scales import Axis, span
 from esr.report.section import Section
 from esr.report.sources import Data, Run
@@ -57,7 +58,7 @@ def _rows(run: Run, key: str) -> list[int]:
 def _line(run: Run, key: str, name: str, colour: str, shape: int = 0) -> charts.Line:
     source = run.rows
     points = [
-        charts.Point(
+        Point(
             run.metrics[i]["step"],
             run.metrics[i][key],
             tip=f"step {run.metrics[i]['step']}, {name}: {run.metrics[i][key]:.4g}",
@@ -117,7 +118,7 @@ def _positions(run: Run) -> Figure | None:
             f"step {run.metrics[i]['step']}",
             colour,
             [
-                charts.Point(
+                Point(
                     b + 0.5,
                     run.metrics[i][key],
                     tip=f"step {run.metrics[i]['step']}, tokens {_bin(key)}: {nats(run.metrics[i][key])} nats",

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TESTS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test faults browser tokenizers properties matrix sandbox bfcl grading trl vllm recipes exports evals architectures check format results docs clean
@@ -22,7 +23,7 @@ demo: setup ## ESR against full rollouts on the lab's tiny pair, every analysis,
 	$(BIN)/esr demo
 
 test: setup ## Run the tests that need Python alone, in random order, in as many processes as there are cores (8 at most)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+	$(TESTS)
 
 faults: setup ## Do every fault with new seeds: kills, full disks, rubbish (an hour, as root; goes on if broken off; ONLY=kills is a piece)
 	ESR_FAULTS=.faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -p no:cacheprovider -k "$(ONLY)"
@@ -30,7 +31,7 @@ faults: setup ## Do every fault with new seeds: kills, full disks, rubbish (an h
 browser: setup ## Run the page's tests in a headless Chromium (installs it where it can: Debian and Ubuntu, as root)
 	$(BIN)/python tools/get_chromium.py
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-axe axe-playwright-python
-	$(BIN)/python -m pytest -m browser tests/browser
+	$(TESTS) -m browser tests/browser
 
 tokenizers: setup ## Prove the tokenizers of SmolLM2 and Gemma 3, and their event classes (makes both models, 330 MB)
 	$(BIN)/python examples/smollm2/make_models.py
@@ -45,7 +46,7 @@ matrix: setup ## Run the tests nine times, under every setting that must not mat
 
 sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can)
 	command -v bwrap >/dev/null || { apt-get update -qq && apt-get install -y -qq bubblewrap; } || { echo 'Install bubblewrap first.'; exit 1; }
-	$(BIN)/python -m pytest -m sandbox
+	$(TESTS) -m sandbox
 
 bfcl: setup ## Compare our judge of function calls with BFCL's own checker (2 MB into .venv-bfcl)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-bfcl bfcl-eval
@@ -112,6 +113,7 @@ docs: setup ## Write the generated documents anew
 	$(BIN)/python tools/write_results.py > docs/results.md
 	$(BIN)/python tools/write_when.py > docs/when.md
 	$(BIN)/python tools/write_fits.py > docs/fits.md
+	$(BIN)/python tools/write_structure.py > docs/structure.md
 
 clean: ## Remove .venv and caches (runs and models stay)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

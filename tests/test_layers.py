@@ -5,6 +5,7 @@ The rows are the tree at the end of the README, which is held against the folder
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,13 @@ def test_a_row_imports_only_rows_above_it(module):
     for other in imported(MODULES[module]):
         if other != "__init__":
             assert RANK[unit(other)] <= RANK[unit(module)], f"{module} imports {other}, which stands below it"
+
+
+def test_each_fact_of_the_document_has_one_definition():
+    tool = runpy.run_path(str(ROOT / "tools" / "write_structure.py"))
+    assert {place: tool["definitions"](tool["now"](), place) for *_, place in tool["FACTS"]} == {
+        place: 1 for *_, place in tool["FACTS"]
+    }
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -46,7 +46,7 @@ matrix: setup ## Run the tests nine times, under every setting that must not mat
 
 sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can)
 	command -v bwrap >/dev/null || { apt-get update -qq && apt-get install -y -qq bubblewrap; } || { echo 'Install bubblewrap first.'; exit 1; }
-	$(TESTS) -m sandbox
+	$(TESTS) -m sandbox tests/grading
 
 bfcl: setup ## Compare our judge of function calls with BFCL's own checker (2 MB into .venv-bfcl)
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-bfcl bfcl-eval

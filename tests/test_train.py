@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from esr.models.machine import threads
 from esr.prepare import prepare
 from esr.runs.environment import Machine, inexact
 from esr.runs.rundir import RunDir
+from forked import Command
 from tiny import make_model
 
 TIMING = ("time/", "memory/")
@@ -57,16 +56,14 @@ def weights(run: str) -> dict[str, torch.Tensor]:
     return load_file(RunDir(run).checkpoints()[-1] / "adapter" / "adapter_model.safetensors")
 
 
-def start(*arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "esr.cli.main", "train", "c.yaml", *arguments], stderr=subprocess.PIPE, text=True
-    )
+def start(*arguments: str) -> Command:
+    return Command(["train", "c.yaml", *arguments])
 
 
-def wait_for_steps(run: str, count: int, process: subprocess.Popen) -> None:
+def wait_for_steps(run: str, count: int, process: Command) -> None:
     deadline = time.monotonic() + 120
     while len(RunDir(run).metrics()) < count:
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, process.finish()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -79,7 +76,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(home):
         wait_for_steps("killed", kill_after, process)
         time.sleep(0.03)
         process.kill()
-        process.communicate()
+        process.finish()
     assert esr(["train", "c.yaml", "run.dir=killed", "optim.steps=8"]) == 0
     assert json.loads(Path("killed/env.json").read_text())["resumed"][-1]["after_step"] % 2 == 0
     assert rows("killed") == rows("whole")
@@ -127,7 +124,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(home, number):
     process = start("optim.steps=300", "run.checkpoint_every=300")
     wait_for_steps("run", 2, process)
     os.kill(process.pid, number)
-    errors = process.communicate(timeout=60)[1]
+    errors = process.finish()
     assert process.returncode == 1
     done = len(rows("run"))
     assert f"Stopped after step {done}" in errors
@@ -299,7 +296,7 @@ def test_a_budget_of_tokens_ends_the_run_and_its_schedule(home):
     process = start(*shorter)
     wait_for_steps("cut", 2, process)
     process.kill()
-    process.wait()
+    process.finish()
     assert esr(["train", "c.yaml", *shorter]) == 0
     assert rows("cut") == rows("run")
 
@@ -333,7 +330,7 @@ def test_a_killed_run_takes_the_same_horizons(home):
     process = start(*options, "run.dir=killed")
     wait_for_steps("killed", 2, process)
     process.kill()
-    process.wait()
+    process.finish()
     assert esr(["train", "c.yaml", "run.dir=killed", *options]) == 0
     assert [row["rollout/n"] for row in rows("killed")] == [row["rollout/n"] for row in rows("whole")]
 

@@ -6,21 +6,25 @@ import pytest
 import yaml
 
 from esr.cli.main import run as esr
+from esr.study import work
+from forked import own_core
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch, pair_dir) -> Path:
     monkeypatch.chdir(tmp_path)
+    core = own_core()
+    monkeypatch.setattr(work, "shares", lambda parallel: [core] * parallel)
     base = {
         "student": {"model": str(pair_dir / "student")},
         "teacher": {"model": str(pair_dir / "teacher")},
         "data": {"source": str(pair_dir / "prompts.jsonl"), "limit": 8},
         "rollout": {"prompts_per_step": 2},
         "optim": {"steps": 2, "lr": 1e-3},
-        "eval": {"source": str(pair_dir / "prompts.jsonl"), "samples": 1, "max_new_tokens": 40, "seed": 3},
+        "eval": {"source": str(pair_dir / "prompts.jsonl"), "samples": 1, "max_new_tokens": 16, "seed": 3},
         "run": {"device": "cpu", "rollouts_every": 1},
     }
-    arms = {"esr": {"rollout.max_new_tokens": 6}, "full": {"rollout.max_new_tokens": 40}}
+    arms = {"esr": {"rollout.max_new_tokens": 6}, "full": {"rollout.max_new_tokens": 16}}
     tree = {"question": "?", "reference": "full", "seeds": [1], "runs": "runs/tiny", "base": base, "arms": arms}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
     return tmp_path / "tiny.yaml"

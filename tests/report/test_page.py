@@ -489,7 +489,7 @@ def test_the_page_stays_small_whatever_the_rollouts(tmp_path, monkeypatch, data)
     path = make_run(tmp_path / "run")
     file = path / "analysis" / "rollouts.json"
     record = json.loads(file.read_text())
-    record["rollouts"] *= 40
+    record["rollouts"] *= 16
     write_json(file, record)
     found = load([path])
     assert len(render(found).encode()) < LARGEST

@@ -68,12 +68,14 @@ def environment() -> Environment:
 
 def _render(data: Data, refresh: int | None) -> str:
     env = environment()
-    shown = [section for section in sections(data) if section.template]
-    parts = [(s, Markup(env.get_template(s.template).render(section=s, **(s.context or {})))) for s in shown]
+    there = sections(data)
+    parts = [
+        (s, Markup(env.get_template(s.template).render(section=s, **(s.context or {})))) for s in there if s.template
+    ]
     scripts = [(code, _hash(code)) for code in map(_script, _static(".js"))]
     return env.get_template("page.html").render(
         sections=parts,
-        absent=[section for section in sections(data) if not section.template],
+        absent=[section for section in there if not section.template],
         title=title(data),
         version=__version__,
         trouble=data.trouble,

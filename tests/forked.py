@@ -16,10 +16,18 @@ import esr.study.result
 import esr.train
 from esr.cli.main import run as esr
 from esr.console import interrupts
+from esr.study import work
 
 TRACEBACK = 70
 """Exit code of a command that ended with one."""
 VARIES = ("time/", "memory/", "seconds", "env.json", "report.html", "config.json", "adapter_config.json")
+
+
+def own_core() -> list[int]:
+    """A processor core for the children of this test process: others of its kind take others."""
+    cores = work.shares(1)[0]
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return [cores[number % len(cores)]]
 
 
 def start(arguments: list[str], folder: Path, output: int, prepare: Callable[[], object] = lambda: None) -> int:
@@ -56,6 +64,33 @@ def call(arguments: list[str], folder: Path, prepare: Callable[[], object] = lam
     assert code in (0, 1, 2, 130), f"esr {' '.join(arguments)} ended with {code}:\n{text}"
     assert "Traceback" not in text, text
     return code, text
+
+
+class Command:
+    """A command that goes on beside the test, with what the tests use of `subprocess.Popen`."""
+
+    def __init__(self, arguments: list[str]):
+        ours, theirs = os.pipe()
+        self.pid, self.returncode = start(arguments, Path.cwd(), theirs), None
+        os.close(theirs)
+        self.messages = open(ours, errors="replace")
+
+    def poll(self) -> int | None:
+        done, status = os.waitpid(self.pid, os.WNOHANG) if self.returncode is None else (0, 0)
+        if done:
+            self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def kill(self) -> None:
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def finish(self) -> str:
+        """Wait for its end; returns its messages."""
+        with self.messages:
+            text = self.messages.read()
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return text
 
 
 def kill_after(arguments: list[str], folder: Path, seconds: float) -> bool:

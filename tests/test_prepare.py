@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from esr.cli.main import run as esr
 from esr.config.configfile import load
 from esr.errors import UserError
 from esr.prepare import prepare
@@ -42,3 +43,14 @@ def test_it_says_what_the_data_and_the_adapter_are(config, capsys):
 def test_an_adapter_without_a_layer_to_go_on_is_refused(config):
     with pytest.raises(UserError, match="choose other student.lora.target_modules"):
         prepare(load(config, ["student.lora.target_modules=[nowhere]"]))
+
+
+def test_the_static_part_of_a_check_is_json_too(config, capsys):
+    """With the plan for a device that is too small as well, whose exit code says so."""
+    for memory, code in (("24GiB", 0), ("100KiB", 3)):
+        assert esr(["check", str(config), "--static", "--device-memory", memory, "--json"]) == code
+        told = json.loads(capsys.readouterr().out)
+        assert (told["prompts"], told["prompts_taken"], told["evaluation_problems"]) == (6, 18, 0)
+        assert told["student_ends"] == ["<|im_end|>"] == told["teacher_ends"] and told["tokenizers"] is None
+        assert told["memory"]["fits"] == (code == 0)
+        assert bool(told["memory"]["remedies"]) <= (code == 3)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from esr.models.lm import resolve_device
 from esr.models.load import on_meta, read_config
 from esr.pair import Pair, open_pair
 from esr.ranks import Ranks, here
+from esr.records.static import MemoryPlan, Static
 from esr.records.tokenizers import TwoTokenizers
 from esr.runs import trackers
 from esr.runs.rundir import RunDir
@@ -45,6 +46,25 @@ class Prepared:
     """Tokens of the longest prompt in training, and in the evaluation (0 without one)."""
     budget: Budget | None
     """The memory plan by the models' shapes; None for an architecture that runs only with its weights."""
+
+    def facts(self) -> Static:
+        """All of it that a machine would read."""
+        config, pair, plan = self.config, self.pair, self.budget
+        rows = config.optim.steps * config.rollout.prompts_per_step
+        return Static(
+            student=config.student.model,
+            teacher=config.teacher.model,
+            student_ends=tuple(pair.student_tokenizer.convert_ids_to_tokens(list(pair.student_terminators))),
+            teacher_ends=tuple(pair.teacher_tokenizer.convert_ids_to_tokens(list(pair.teacher_terminators))),
+            tokenizers=self.tokenizers,
+            prompts=len(self.prompts),
+            left_out=dict(self.left_out),
+            prompts_taken=rows,
+            longest_prompt=self.longest[0],
+            evaluation_problems=len(self.measured.problems),
+            longest_evaluation_prompt=self.longest[1],
+            memory=MemoryPlan(fits=plan.fits, **asdict(plan)) if plan else None,
+        )
 
 
 def prepare(config: Config, memory: int | None = None) -> Prepared:

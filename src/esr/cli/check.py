@@ -54,8 +54,10 @@ def check(
         from esr.prepare import prepare
 
         memory = size(device_memory) if device_memory else None
-        planned = prepare(from_file(load(config, overrides or []), config), memory).budget
-        raise typer.Exit(EXIT["does not fit"] if planned and not planned.fits else 0)
+        plan = prepare(from_file(load(config, overrides or []), config), memory)
+        if json:
+            show.emit(plan.facts().model_dump())
+        raise typer.Exit(EXIT["does not fit"] if plan.budget and not plan.budget.fits else 0)
     given = {"pilot": pilot, "lengths": lengths, "problems": problems, "budget": budget}
     settings = FitSettings.of({k: v for k, v in given.items() if v is not None}, quick)
     try:

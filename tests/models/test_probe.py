@@ -1,5 +1,8 @@
 """Every path that claims to be the same model is it, whatever the adapter; or the model is refused."""
 
+import re
+from pathlib import Path
+
 import peft
 import pytest
 import torch
@@ -9,6 +12,7 @@ from esr import probe
 from esr.analysis import models
 from esr.config import Config, ModelConfig, StudentConfig
 from esr.errors import UserError
+from esr.models import unsupported
 from esr.models.lm import LM
 from esr.models.load import load_model
 from esr.runs.rundir import RunDir
@@ -95,8 +99,20 @@ def test_analyses_refuse_a_model_that_is_another_one_when_it_decodes(tmp_path):
         make_tokenizer().save_pretrained(tmp_path / name)
     tree = {"student": {"model": str(tmp_path / "student")}, "teacher": {"model": str(tmp_path / "teacher")}}
     config = Config(**tree, data={"source": "x.jsonl"}, run={"device": "cpu"})
-    with pytest.raises(UserError, match="cannot be run from a cache|decoding differs"):
+    with pytest.raises(UserError, match="its architecture is mamba, and it decodes padded rows otherwise"):
         models.load(RunDir(tmp_path / "pair"), config, None)
+
+
+def test_architectures_that_a_probe_refuses_are_refused_before_weights_are_loaded():
+    """All that the document says: they are in the table, or their shapes give them away."""
+    text = (Path(__file__).parents[2] / "docs" / "architectures.md").read_text().partition("refused**")[2]
+    refused = dict(re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.M))
+    by_shape = {name for name, why in refused.items() if "text part" in why or "shares its weights" in why}
+    assert len(refused) > 20 and by_shape
+    assert set(unsupported.WHY) == set(refused) - by_shape
+    wording = {unsupported.DECODING: "decoding differs", unsupported.SCORING: "scoring differs", unsupported.CACHE: "from a cache",
+               unsupported.PARTS: "no separable"}  # fmt: skip
+    assert all(wording[why] in refused[name] for name, why in unsupported.WHY.items())
 
 
 def test_what_an_architecture_cannot_do_is_found_before_weights_are_loaded(tmp_path):

@@ -28,6 +28,7 @@ from esr.models import dropout, hub, places
 from esr.models.adapters import few, fill, fresh_adapter
 from esr.models.lm import LM, STUDENT, TEACHER, resolve_dtype
 from esr.models.quiet import quiet
+from esr.models.unsupported import require_supported
 
 
 def location(ref: str) -> str:
@@ -86,7 +87,7 @@ def _source(config: ModelConfig) -> dict[str, Any]:
 
 
 def check(config: ModelConfig) -> None:
-    """Fail within seconds if the model's configuration cannot be had. Loads no weights."""
+    """Fail within seconds if the model's configuration cannot be had, or its architecture cannot be used. Loads no weights."""
     places.check(config)
     path = location(config.model)
     if Path(path).is_dir():
@@ -96,7 +97,7 @@ def check(config: ModelConfig) -> None:
     if config.adapter and Path(config.adapter).is_dir() and not (Path(config.adapter) / "adapter_config.json").exists():
         raise UserError(f"{config.adapter}: the directory holds no adapter_config.json, so it is not a PEFT adapter.")
     if not config.gguf_file:
-        read_config(config)
+        require_supported(config.model, read_config(config))
 
 
 def read_config(config: ModelConfig) -> PretrainedConfig:

@@ -9,6 +9,7 @@ def tolerance(dtype: torch.dtype) -> float:
     return 1e-4 if dtype == torch.float32 else 0.02
 
 
+@torch.no_grad()
 def distance(own: Tensor, found: Tensor) -> float:
     """Mean KL between the distributions of (M, V) logits, in nats."""
     p, q = (t.double().log_softmax(-1) for t in (own, found))

@@ -10,7 +10,7 @@ import pytest
 
 from esr.records.rollouts import Rollouts, RolloutView
 from esr.report.page import render
-from esr.report.sections import how, rollouts, submode
+from esr.report.sections import how, rollouts, submode, training
 from esr.report.sources import Data, load
 from esr.runs import findings
 from esr.runs.rundir import RunDir
@@ -154,6 +154,16 @@ def test_two_runs_are_told_apart(tmp_path):
     assert 'id="submode-position-0"' in html and 'id="submode-position-1"' in html
     block = json.loads(re.search(r'id="data-rollouts">(.*?)</script>', html, re.S)[1])
     assert {r["run"] for r in block["rollouts"]} == {"run", "b/run"}
+
+
+@pytest.mark.parametrize(("factor", "shown"), [(1.0, False), (1.04, False), (1.5, True)])
+def test_a_loss_that_is_not_the_reverse_kl_has_a_line_of_its_own(tmp_path, factor, shown):
+    run = make_run(tmp_path / "run")
+    file = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row | {"loss": factor * row["loss"]}) + "\n" for row in rows))
+    figure = training.view(load([run])).context["runs"][0]["figures"][0]
+    assert ["loss" in row for row in figure.rows] == ([False, True] if shown else [False])
 
 
 def test_what_training_kept_is_mentioned(tmp_path):

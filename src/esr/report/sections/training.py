@@ -18,6 +18,8 @@ BINS = "kl/by_position/"
 LATEST = 20
 """Steps whose mean duration foretells the rest."""
 SAMPLES = 3
+APART = 0.05
+"""Share by which a loss differs from the reverse KL where it is drawn too."""
 
 
 def view(data: Data) -> Section:
@@ -88,8 +90,13 @@ def _by_step(run: Run, name: str, unit: str, lines: list[charts.Line], form: str
 
 
 def _divergence(run: Run) -> Figure | None:
+    """The reverse KL, and the loss where it is something else: another divergence, weights by position, a selection."""
     lines = [_line(run, "kl/mean", "reverse KL of a position", "c1")]
-    return _by_step(run, "What the student is trained on, by step", "reverse KL, nats", lines, "nats")
+    both = [(row["loss"], row["kl/mean"]) for row in run.metrics if row.get("kl/mean") is not None]
+    if any(abs(loss - kl) > APART * max(abs(loss), abs(kl)) for loss, kl in both):
+        lines.append(_line(run, "loss", "loss", "c2", 1))
+    unit = "nats" if len(lines) > 1 else "reverse KL, nats"
+    return _by_step(run, "What the student is trained on, by step", unit, lines, "nats")
 
 
 def _lengths(run: Run) -> Figure | None:

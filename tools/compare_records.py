@@ -1,11 +1,13 @@
 """Compare what two versions of the code wrote for the same commands, number by number:
 
-    python tools/compare_records.py BEFORE/runs AFTER/runs
+    python tools/compare_records.py BEFORE/runs AFTER/runs [--save "COMMIT COMMIT"]
 
 Every number of every .json and .jsonl file that is in both, but what differs between equal runs: seconds, memory, the machine, places.
-Prints a line for each kind of file, and the numbers that differ; exits with 1 if one does.
+Prints a line for each kind of file, and the numbers that differ; exits with 1 if one does. `--save` adds the counts to
+results/moves.json under the two commits' names, for docs/structure.md.
 """
 
+import argparse
 import json
 import re
 import sys
@@ -14,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-VARIES = re.compile(
-    r"second|time/|/time|memory|environment|env\.json|created|pid|hash|digest|_at$|phases"
-)
+RESULTS = Path(__file__).parent.parent / "results" / "moves.json"
+VARIES = re.compile(r"second|time/|/time|memory|environment|env\.json|created|pid|hash|digest|_at$|phases")
 
 
 def numbers(value: Any, place: str = "") -> Iterator[tuple[str, float]]:
@@ -57,7 +58,12 @@ def records(home: Path) -> dict[str, Path]:
 
 
 def main() -> None:
-    before, after = (records(Path(arg)) for arg in sys.argv[1:3])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    parser.add_argument("--save", metavar="COMMITS")
+    options = parser.parse_args()
+    before, after = records(options.before), records(options.after)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     apart = []
     for name in sorted(before.keys() & after.keys()):
@@ -65,17 +71,20 @@ def main() -> None:
         both = old.keys() & new.keys()
         differing = [key for key in sorted(both) if repr(old[key]) != repr(new[key])]
         apart += [f"{name}{key}: {old[key]!r} -> {new[key]!r}" for key in differing]
-        row = counts[kind(name)]
-        row[0] += 1
-        row[1] += len(both)
-        row[2] += len(differing)
+        counts[kind(name)] = [a + b for a, b in zip(counts[kind(name)], (1, len(both), len(differing)), strict=True)]
     print("| records | files | numbers | that differ |\n|---|---|---|---|")
-    for name, row in sorted(counts.items()):
+    total = [sum(column) for column in zip(*counts.values(), strict=True)]
+    for name, row in (*sorted(counts.items()), ("all", total)):
         print(f"| {name} | {row[0]} | {row[1]:,} | {row[2]} |")
-    print(f"| all | {sum(r[0] for r in counts.values())} | {sum(r[1] for r in counts.values()):,} | {len(apart)} |")
     for name in sorted(before.keys() ^ after.keys()):
         print(f"only {'before' if name in before else 'after'}: {name}", file=sys.stderr)
     print(*apart[:40], sep="\n", file=sys.stderr)
+    if options.save:
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.write_text(
+            json.dumps(kept | {options.save: dict(zip(("files", "numbers", "differ"), total, strict=True))}, indent=1)
+            + "\n"
+        )
     sys.exit(1 if apart else 0)
 
 

@@ -5,6 +5,7 @@ python tools/write_structure.py > docs/structure.md
 
 import ast
 import io
+import json
 import re
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+MOVES = ROOT / "results" / "moves.json"
 BEFORE = "6af840e"
 """The commit before the first folders."""
 SHORTEST = 5
@@ -107,6 +109,14 @@ def main() -> None:
     tree = now()
     for fact, was, place in FACTS:
         print(f"| {fact} | {was} | {definitions(tree, place)} | `{place.replace(':', '.')}` |")
+    print(
+        "\n## What a move leaves as it was\n\n"
+        "`esr demo` on a tiny pair before and after modules were moved: the same commands and processor, one thread.\n"
+        "`python tools/compare_records.py BEFORE/runs AFTER/runs` counts the numbers of all records but seconds and memory.\n"
+    )
+    print("| commits | files | numbers compared | that differ |\n|---|---|---|---|")
+    for commits, row in json.loads(MOVES.read_text()).items():
+        print(f"| {commits} | {row['files']} | {row['numbers']:,} | {row['differ']} |")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ test: setup ## Run the tests that need Python alone, in random order, in as many
 faults: setup ## Do every fault with new seeds: kills, full disks, rubbish (an hour, as root; goes on if broken off; ONLY=kills is a piece)
 	ESR_FAULTS=.faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -p no:cacheprovider -k "$(ONLY)"
 
-browser: setup ## Run the page's tests in a headless Chromium (installs it where it can: Debian and Ubuntu, as root)
+browser: setup ## Run the page's tests in a headless Chromium (290 MB; installs it where it can: Debian and Ubuntu, as root)
 	$(BIN)/python tools/get_chromium.py
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-axe axe-playwright-python
 	$(TESTS) -m browser tests/browser
@@ -44,7 +44,7 @@ properties: setup ## 10,000 random cases of bytes, merges and cuts for everythin
 matrix: setup ## Run the tests nine times, under every setting that must not matter: threads, order, user, processor (an hour)
 	$(BIN)/python tools/test_matrix.py
 
-sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can)
+sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can, 200 kB)
 	command -v bwrap >/dev/null || { apt-get update -qq && apt-get install -y -qq bubblewrap; } || { echo 'Install bubblewrap first.'; exit 1; }
 	$(TESTS) -m sandbox tests/grading
 
@@ -57,7 +57,7 @@ grading: setup ## Compare our grader of answers with math-verify alone, lm-eval 
 	$(BIN)/pip install --quiet --target .venv-grading pytablewriter
 	$(BIN)/python tools/compare_graders.py .venv-grading
 
-trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second environment in .venv-trl, about 1.5 GB)
+trl: setup ## Compare with TRL: equal losses, and the speed of a step (a second environment in .venv-trl, about 1.8 GB)
 	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl
 	.venv-trl/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-trl/bin/pip install --quiet --constraint constraints.txt trl==1.16.0 --editable '.[dev]'
@@ -70,12 +70,12 @@ recipes: setup ## Have verl and ms-swift read exported recipes with their own cl
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-recipes/ms-swift --requirement tools/recipes/ms-swift.txt
 	$(BIN)/python tools/check_recipes.py .venv-recipes
 
-vllm: setup ## Compare with a real vLLM server (in .venv-vllm, about 2 GB): scores, rollouts, evaluation, a server that is killed
+vllm: setup ## Compare with a real vLLM server (in .venv-vllm, about 3.5 GB): scores, rollouts, evaluation, a server that is killed
 	$(PYTHON) tools/setup_vllm.py .venv-vllm
 	$(BIN)/python examples/smollm2/make_models.py
 	$(BIN)/python bench/servers.py .venv-vllm/bin/python --out results/bench/servers.json
 
-exports: setup ## Load exported models with transformers 4.57, PEFT, lm-eval, lighteval (in .venv-exports), GGUF, and what `make vllm` installed
+exports: setup ## Load exported models with transformers 4.57, PEFT, lm-eval, lighteval (in .venv-exports, about 2 GB), GGUF, and what `make vllm` installed
 	test -x .venv-exports/bin/python || $(PYTHON) -m venv .venv-exports
 	.venv-exports/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-exports/bin/pip install --quiet 'transformers==4.57.*' 'peft<0.18' lm-eval lighteval

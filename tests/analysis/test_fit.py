@@ -242,7 +242,19 @@ def told(record: Fit) -> dict:
     return record.model_dump(exclude=clock)
 
 
-def test_a_check_that_was_killed_goes_on_to_the_same_record_and_keeps_no_pilot(pair, monkeypatch):
+@pytest.mark.parametrize("budget", [None, 1.0, 3.0])
+def test_the_rest_of_a_check_is_foretold_from_its_first_pilot(monkeypatch, capsys, budget):
+    """A step costs 0.08 s a token, a batch of responses 2 and 3 s: 10 steps of 100, a full one of 200, 2 batches at both N."""
+    monkeypatch.setattr(pilots, "cost", lambda check, n: Cost(n=n, seconds=0.08 * n, peak_gib=1.0))
+    paces = {"student writes": 2.0, "teacher writes": 3.0}
+    monkeypatch.setattr(pilots.continuation, "pace", lambda kept, stage: paces[stage])
+    how, settings = Mock(batch=4, max_new_tokens=200), Mock(budget=budget)
+    pilots.foretell(Mock(lengths=[50, 100], steps=10, block=8, how=how, settings=settings))
+    beyond = " (more than its budget: --quick, or fewer --lengths or --problems, take less)" * (budget == 1)
+    assert capsys.readouterr().err == f"The check will take about 2 min 08 s more{beyond}.\n"
+
+
+def test_a_check_that_was_killed_goes_on_to_the_same_record_and_keeps_no_pilot(pair, monkeypatch, capsys):
     """With a teacher taken for better, so that pilots train; killed in the last measurement."""
     monkeypatch.setattr(measure, "WORTH", -2.0)
     monkeypatch.setattr(measure, "judge", lambda gap, *rest: judge(about(0.5), *rest))
@@ -251,7 +263,9 @@ def test_a_check_that_was_killed_goes_on_to_the_same_record_and_keeps_no_pilot(p
     whole = analyze(open_subject(pair, overrides=["run.dir=whole"]), "fit", SMALL)
     assert [p.n for p in whole.pilots] == [4, 8] and whole.full.n == 12 and whole.apart
     assert [p.last.n for p in whole.pilots] == [2, 4] and whole.problems == 4
+    assert re.search(r"The check will take about \d+ s more\.", capsys.readouterr().err)
     with monkeypatch.context() as during:
+        during.setattr(pilots, "foretell", Mock())
         during.setattr(pilots, "cost", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             analyze(open_subject(pair, overrides=["run.dir=killed"]), "fit", SMALL)

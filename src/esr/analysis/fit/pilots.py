@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from esr.analysis import continuation
 from esr.analysis.continuation import Cut, Graded, continued, own_grades, with_finished
 from esr.analysis.fit.check import Check, going_on, writing
 from esr.config import FULL_ROLLOUT_CAP, Config, configfile
-from esr.console import progress, say
+from esr.console import duration, progress, say
 from esr.errors import OutOfMemory
 from esr.models.checkpoint import load_trained
 from esr.models.lm import LM
@@ -40,6 +41,8 @@ def train(check: Check, plan: Prepared) -> Cost | None:
     cap, full = full_length(check), True
     for n in check.lengths:
         pilot(check, plan, n, check.steps)
+        if n == check.lengths[0] and here().first:
+            foretell(check)
     try:
         pilot(check, plan, cap, FULL_STEPS)
     except OutOfMemory as error:
@@ -55,6 +58,19 @@ def pilot(check: Check, plan: Prepared, n: int, steps: int) -> None:
     if not here().of_first(run.complete(config)):
         say(f"Pilot of {steps} {'step' if steps == 1 else 'steps'} at N = {n}.")
         carry_out(replace(plan, config=config, measured=Chosen([])), run, teacher=check.models.teacher)
+
+
+def foretell(check: Check) -> None:
+    """Say how long the check will take, once a pilot has shown what a step costs and the probe what responses cost."""
+    first, *others = check.lengths
+    step = cost(check, first).seconds / first
+    trained = step * (check.steps * sum(others) + FULL_STEPS * full_length(check))
+    own, followed = (continuation.pace(check.kept, writing(side)) for side in ("student", "teacher"))
+    batches = -(-check.block // check.how.batch)
+    rest = trained + batches * len(check.lengths) * (own + 2 * followed)
+    budget = check.settings.budget
+    beyond = " (more than its budget: --quick, or fewer --lengths or --problems, take less)"
+    say(f"The check will take about {duration(rest)} more{beyond if budget and rest > 60 * budget else ''}.")
 
 
 def full_length(check: Check) -> int:

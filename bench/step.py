@@ -47,6 +47,7 @@ def measure(args: argparse.Namespace, arm: str, dtype: str, steps: int, batch: i
     from clock import Seconds
 
     from esr import distill, train
+    from esr.assemble import build
     from esr.config.configfile import load
     from esr.meters import resident_peak
     from esr.models.lm import resolve_device
@@ -59,7 +60,7 @@ def measure(args: argparse.Namespace, arm: str, dtype: str, steps: int, batch: i
         f"optim.gradient_checkpointing={str('checkpointing' in arm).lower()}",
     ] + ["optim.micro_batch_tokens=1000000"] * (arm in ALIKE)  # fmt: skip
     plan = prepare(load(args.config, overrides))
-    distiller = train.build(plan, resolve_device(plan.config.run.device))
+    distiller = build(plan, resolve_device(plan.config.run.device))
     if args.no_stop:
         distiller.sampler = distiller.sampler.__class__(**{**distiller.sampler.__dict__, "terminators": ()})
     loading = resident_peak() / 2**30 if distiller.student.device.type == "cpu" else 0.0

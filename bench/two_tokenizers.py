@@ -22,6 +22,7 @@ from typing import Any
 def loss(repeats: int) -> dict[str, Any]:
     """Processor seconds of the loss and its gradient, plain and through the general path, taken in turns."""
     from esr import train
+    from esr.assemble import build
     from esr.config.configfile import load
     from esr.distill import gradient, rollouts
     from esr.meters import Phases
@@ -31,7 +32,7 @@ def loss(repeats: int) -> dict[str, Any]:
     from esr.prepare import prepare
 
     plan = prepare(load("examples/lab.yaml", ["eval=null"]))
-    distiller = train.build(plan, resolve_device("cpu"))
+    distiller = build(plan, resolve_device("cpu"))
     phases, ends = Phases(distiller.student.device), plan.pair.terminators
     batch = rollouts(distiller, train.batch_of(plan, 0), 0, phases)
     same = read_spelling(plan.pair.student_tokenizer, distiller.student.vocab_size, ends, "lab")

@@ -13,6 +13,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from esr import train
+from esr.assemble import build
 from esr.cli.main import run as esr
 from esr.config import OptimConfig
 from esr.config.configfile import load
@@ -212,7 +213,7 @@ def test_a_teacher_on_the_students_base_shares_its_weights(home):
     shared = ["teacher.model=" + config.student.model, f"teacher.adapter={adapter}", "optim.steps=3"]
     assert esr(["train", "c.yaml", "run.dir=shared", *shared]) == 0
     plan = prepare(load("c.yaml", shared))
-    distiller = train.build(plan, torch.device("cpu"))
+    distiller = build(plan, torch.device("cpu"))
     assert distiller.teacher.module is distiller.student.module
     assert esr(["train", "c.yaml", "run.dir=apart", *shared, "teacher.attention=sdpa"]) == 0
     together, apart = rows("shared"), rows("apart")

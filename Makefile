@@ -41,7 +41,7 @@ tokenizers: setup ## Prove the tokenizers of SmolLM2 and Gemma 3, and their even
 properties: setup ## 10,000 random cases of bytes, merges and cuts for everything that two tokenizers rest on
 	ESR_CASES=10000 $(BIN)/python -m pytest tests/method/events tests/models/test_spelling.py
 
-matrix: setup ## Run the tests nine times, under every setting that must not matter: threads, order, user, processor (an hour)
+matrix: setup ## Run the tests nine times, under every setting that must not matter: threads, order, user, processor (two hours on two cores; ROW numbers: tools/test_matrix.py)
 	$(BIN)/python tools/test_matrix.py
 
 sandbox: setup ## Run the tests of the code sandbox (installs bubblewrap where it can, 200 kB)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MOVES = ROOT / "results" / "moves.json"
+TESTS = ROOT / "results" / "tests.json"
 BEFORE = "6af840e"
 """The commit before the first folders."""
 SHORTEST = 5
@@ -117,6 +118,19 @@ def main() -> None:
     print("| commits | files | numbers compared | that differ |\n|---|---|---|---|")
     for commits, row in json.loads(MOVES.read_text()).items():
         print(f"| {commits} | {row['files']} | {row['numbers']:,} | {row['differ']} |")
+    runs = json.loads(TESTS.read_text())
+    print(
+        "\n## The tests under what must not matter\n\n"
+        f"`make matrix` is nine runs in random orders, of which these {len(runs)} have been made (results/tests.json). In\n"
+        "the nine, each number of threads, several processes or one, a home that can be written to or not, and an older processor or\n"
+        "root without its powers occur three times.\n"
+    )
+    print(
+        "| run | threads | processes | home | machine | commit | seconds | passed | skipped | failed |\n|" + "---|" * 10
+    )
+    for run in runs:
+        told = (run[key] for key in ("row", "threads", "processes", "home", "machine", "commit", "seconds", "passed"))
+        print(f"| {' | '.join(map(str, told))} | {run.get('skipped', 0)} | {run.get('failed', 0)} |")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from esr.models.lm import resolve_device
 from esr.models.load import on_meta, read_config
 from esr.pair import Pair, open_pair
 from esr.ranks import Ranks, here
-from esr.records.static import MemoryPlan, Static
+from esr.records.static import Static
 from esr.records.tokenizers import TwoTokenizers
 from esr.runs import trackers
 from esr.runs.rundir import RunDir
@@ -49,21 +49,20 @@ class Prepared:
 
     def facts(self) -> Static:
         """All of it that a machine would read."""
-        config, pair, plan = self.config, self.pair, self.budget
-        rows = config.optim.steps * config.rollout.prompts_per_step
+        config, (student_ends, teacher_ends) = self.config, self.pair.ends
         return Static(
             student=config.student.model,
             teacher=config.teacher.model,
-            student_ends=tuple(pair.student_tokenizer.convert_ids_to_tokens(list(pair.student_terminators))),
-            teacher_ends=tuple(pair.teacher_tokenizer.convert_ids_to_tokens(list(pair.teacher_terminators))),
+            student_ends=student_ends,
+            teacher_ends=teacher_ends,
             tokenizers=self.tokenizers,
             prompts=len(self.prompts),
             left_out=dict(self.left_out),
-            prompts_taken=rows,
+            prompts_taken=config.prompts_taken,
             longest_prompt=self.longest[0],
             evaluation_problems=len(self.measured.problems),
             longest_evaluation_prompt=self.longest[1],
-            memory=MemoryPlan(fits=plan.fits, **asdict(plan)) if plan else None,
+            memory=self.budget,
         )
 
 
@@ -115,7 +114,7 @@ def plan_memory(config: Config, longest: tuple[int, int], memory: int | None) ->
     return (
         found
         if found.fits
-        else replace(found, remedies=tuple(budget.remedies(config, held, there, *longest, placed=placed)))
+        else found.model_copy(update={"remedies": tuple(budget.remedies(config, held, there, *longest, placed=placed))})
     )
 
 
@@ -136,7 +135,7 @@ def require_room(
 
 def describe_data(config: Config, trained: Chosen, kept: Sequence[PromptPair]) -> Iterator[str]:
     """Lines for people: how many prompts there are, how long, how often each is used, and how many are the same."""
-    needed = config.optim.steps * config.rollout.prompts_per_step
+    needed = config.prompts_taken
     lengths = sorted(len(pair.student_ids) for pair in kept)
     passes = f", so each is used {needed / len(kept):.1f} times" if needed > len(kept) else ""
     yield (

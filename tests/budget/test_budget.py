@@ -1,7 +1,6 @@
 """The memory plan: the sizes that follow from it, where the models lie, and what is said of it."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +57,7 @@ def test_a_run_that_is_too_large_is_told_what_would_fit():
     assert not plan(wide, HELD, 30 * GIB, 100).fits
     assert remedies(wide, 30)[0] == "eval.batch_size left to the plan"
     assert remedies(config(), 3) == []
-    found = replace(plan(wide, HELD, 30 * GIB, 100), remedies=("fewer",))
+    found = plan(wide, HELD, 30 * GIB, 100).model_copy(update={"remedies": ("fewer",)})
     with pytest.raises(TooLarge, match="It would fit with fewer"):
         found.require()
 

@@ -17,6 +17,7 @@ from esr.config import ESR_N, Config, Placement, configfile
 from esr.config.keys import flatten
 from esr.errors import TooLarge, UserError
 from esr.models.load import shapes
+from esr.records.static import MemoryPlan
 
 SHARE = 0.85
 """Of the memory that a plan fills: the rest is for what no plan sees (fragments, workspaces)."""
@@ -64,38 +65,8 @@ class Placed:
         return min(held.weights, beside.get(self.teacher, 0))
 
 
-@dataclass(frozen=True)
-class Budget:
-    """The plan: bytes on each device that trains, and the sizes that follow."""
-
-    memory: int
-    """What there is for the run."""
-    student: int
-    """Its weights."""
-    teacher: int
-    """The teacher's weights that lie beside them."""
-    optimizer: int
-    """Gradients and the optimiser's state."""
-    micro_batch_tokens: int
-    checkpointing: bool
-    problems: int | None
-    """Problems that are evaluated together; None where this process evaluates none."""
-    training: int
-    """Peak while gradients are accumulated."""
-    writing: int
-    """Peak while the student writes a step's rollouts; 0 where servers do."""
-    evaluating: int
-    """Peak of an evaluation."""
-    remedies: tuple[str, ...] = ()
-    """Where it does not fit: changes of which each alone would do."""
-
-    @property
-    def peak(self) -> int:
-        return max(self.training, self.writing, self.evaluating)
-
-    @property
-    def fits(self) -> bool:
-        return self.peak <= self.memory
+class Budget(MemoryPlan):
+    """The plan, and what is said of it."""
 
     def describe(self) -> Iterator[str]:
         """Lines for people."""

@@ -64,3 +64,8 @@ class Config(ConfigSection):
         """Peak learning rate, settled."""
         assert self.optim.lr is not None
         return self.optim.lr
+
+    @property
+    def prompts_taken(self) -> int:
+        """By all steps together; more than there are: each is used several times."""
+        return self.optim.steps * self.rollout.prompts_per_step

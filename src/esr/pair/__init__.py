@@ -43,6 +43,15 @@ class Pair:
         return either, either
 
     @property
+    def ends(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Tokens that end a turn of student and teacher."""
+        ours, theirs = self.student_tokenizer, self.teacher_tokenizer
+        return (
+            tuple(ours.convert_ids_to_tokens(list(self.student_terminators))),
+            tuple(theirs.convert_ids_to_tokens(list(self.teacher_terminators))),
+        )
+
+    @property
     def terminators(self) -> tuple[int, ...]:
         """Where the student's rollouts stop."""
         return self.stops[0]
@@ -81,13 +90,7 @@ class Pair:
 
     def describe(self) -> list[str]:
         """Lines for people: vocabulary, and how each side ends a turn."""
-        ends = [
-            ", ".join(tok.convert_ids_to_tokens(list(ids)))
-            for tok, ids in (
-                (self.student_tokenizer, self.student_terminators),
-                (self.teacher_tokenizer, self.teacher_terminators),
-            )
-        ]
+        ends = [", ".join(tokens) for tokens in self.ends]
         how = [] if isinstance(self.alignment, Crossing) else [self.alignment.describe()]
         return [*how, f"The student ends a turn with {ends[0]}; the teacher with {ends[1]}."]
 

@@ -1,5 +1,7 @@
 """What is known of a run before any weights are loaded: `esr check --static --json`."""
 
+from pydantic import computed_field
+
 from esr.records.base import Record
 from esr.records.tokenizers import TwoTokenizers
 
@@ -9,23 +11,34 @@ class MemoryPlan(Record):
 
     memory: int
     """What there is for the run."""
-    fits: bool
     student: int
+    """Its weights."""
     teacher: int
+    """The teacher's weights that lie beside them."""
     optimizer: int
     """Gradients and the optimiser's state."""
-    training: int
-    """Peak while gradients are accumulated."""
-    writing: int
-    """Peak while the student writes; 0 where servers do."""
-    evaluating: int
-    """Peak of an evaluation."""
     micro_batch_tokens: int
     checkpointing: bool
     problems: int | None
     """Problems that are evaluated together; None where this process evaluates none."""
-    remedies: tuple[str, ...]
+    training: int
+    """Peak while gradients are accumulated."""
+    writing: int
+    """Peak while the student writes a step's rollouts; 0 where servers do."""
+    evaluating: int
+    """Peak of an evaluation."""
+    remedies: tuple[str, ...] = ()
     """Where it does not fit: changes of which each alone would do."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def peak(self) -> int:
+        return max(self.training, self.writing, self.evaluating)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def fits(self) -> bool:
+        return self.peak <= self.memory
 
 
 class Static(Record):

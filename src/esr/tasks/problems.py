@@ -46,9 +46,10 @@ def training(config: Config, pair: Pair) -> Chosen:
     if "{answer}" in (config.teacher.prompt or "") and loaded.problems[0].answer is None:
         raise UserError("teacher.prompt shows {answer}, but the training data has no answers; set data.answer.")
     order = np.random.default_rng(config.run.seed).permutation(len(loaded.problems))
-    needed = config.optim.steps * config.rollout.prompts_per_step
     limit = config.data.max_prompt_tokens
-    kept, left_out = prompts.keep_short((loaded.problems[i] for i in order), sides(config, pair), limit, needed)
+    kept, left_out = prompts.keep_short(
+        (loaded.problems[i] for i in order), sides(config, pair), limit, config.prompts_taken
+    )
     for reason, count in left_out.items():
         say(f"{count:,} prompts are left out: {reason}")
     left_out += loaded.left_out

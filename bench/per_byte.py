@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from esr import intervals
-from esr.analysis.responses import BATCH, Batch, one_each, score, training_sampler
+from esr.analysis.responses import BATCH, ResponseBatch, one_each, score, training_sampler
 from esr.analysis.subject import Subject, open_subject
 from esr.models.lm import LM
 from esr.pair import Pair
@@ -45,7 +45,7 @@ def measure(path: str, problems: int, cap: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def per_byte(subject: Subject, student: LM, batch: Batch) -> list[float]:
+def per_byte(subject: Subject, student: LM, batch: ResponseBatch) -> list[float]:
     """Nats per byte of each response."""
     scored = score(student, subject.teacher, *batch, subject.events)
     sums = (scored.stats.reverse_kl * scored.mask).sum(1).tolist()

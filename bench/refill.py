@@ -16,6 +16,7 @@ from clock import machine, now
 
 from esr import tasks
 from esr.config.configfile import load
+from esr.models.lm import LM
 from esr.models.load import load_model
 from esr.pair import open_pair
 from esr.sampling.noise import Noise
@@ -44,14 +45,14 @@ def main() -> None:
         rows, keys = [rows[i] for i in order], [problems[i].id for i in order]
         sampler = Sampler(how.max_new_tokens, lm.terminators, how.temperature, how.top_p)
 
-        def batches(rows: list = rows, keys: list = keys, sampler: Sampler = sampler, lm=lm) -> list[list[int]]:
+        def batches(rows: list = rows, keys: list = keys, sampler: Sampler = sampler, lm: LM = lm) -> list[list[int]]:
             found = []
             for start in range(0, len(rows), args.batch):
                 noise = Noise.of(0, keys[start : start + args.batch], how.samples)
                 found += respond(lm, rows[start : start + args.batch], sampler, noise).token_lists()
             return found
 
-        def filled(rows: list = rows, keys: list = keys, sampler: Sampler = sampler, lm=lm) -> list[list[int]]:
+        def filled(rows: list = rows, keys: list = keys, sampler: Sampler = sampler, lm: LM = lm) -> list[list[int]]:
             found: dict[int, list[int]] = {}
             noise, width = Noise.of(0, keys, how.samples), args.batch * how.samples
             respond_each(lm, rows, sampler, noise, width, lambda r: found.update({r.index: r.ids.tolist()}))

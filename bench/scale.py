@@ -11,7 +11,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,8 @@ class Models:
     @classmethod
     def of(cls, config: Config) -> "Models":
         device = torch.device("meta")  # stands for an accelerator
-        pair = shapes(config.student, config.teacher, device)
-        return cls(*map(Size.of, pair), footprint(*pair, device))
+        student, teacher = shapes(config.student, config.teacher, device)
+        return cls(Size.of(student), Size.of(teacher), footprint(student, teacher, device))
 
 
 def configuration(
@@ -202,7 +202,7 @@ def cell(config: Config, models: Models, teacher: str, machine: Machine) -> dict
     """
     full = config.student.train == "full"
     writers = [0] if full else [0, apart(models.held.student.weights, machine.memory)]
-    for writer in filter(lambda cards: cards is not None, writers):
+    for writer in (cards for cards in writers if cards is not None):
         asked = {"engine": "vllm", "server": ["http://student"]} if writer else {}
         written = config.model_copy(update={"rollout": config.rollout.model_copy(update=asked)})
         for extra, placed in choices(teacher, full, models.held, machine.memory):
@@ -241,7 +241,7 @@ def table(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def beside(phases: dict[str, float], measured: dict[str, float]) -> dict[str, Any]:
+def beside(phases: Mapping[str, float], measured: Mapping[str, float]) -> dict[str, Any]:
     """A floor and what was measured, by phase and for the whole step."""
     both = {name: (phases[name], seconds) for name, seconds in measured.items()}
     both["step"] = sum(phases[name] for name in measured), sum(measured.values())

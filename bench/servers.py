@@ -245,7 +245,8 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    args, record = arguments(), {}
+    args = arguments()
+    record: dict[str, Any] = {}
     torch.set_num_threads(args.threads)
     shutil.rmtree(HOME, ignore_errors=True)
     for piece in measure(args):

@@ -12,6 +12,10 @@ import pytest
 from esr.budget import Placed
 from esr.budget.footprint import Activations, Footprint, Held
 from esr.config import Config
+from esr.config.configfile import load
+from esr.prepare import prepare
+from esr.runs.rundir import RunDir
+from esr.train import carry_out
 
 BENCH = Path(__file__).parent.parent / "bench"
 RUN = BENCH / "gpu" / "run.py"
@@ -44,6 +48,19 @@ def test_the_endurance_bench_disturbs_what_a_step_runs(tmp_path, monkeypatch):
     usual = [getattr(place, name) for place, name in places]
     endurance.Faults(1, tmp_path / "faults.jsonl").install()
     assert all(getattr(place, name) is not old for (place, name), old in zip(places, usual, strict=True))
+
+
+def test_nats_per_byte_of_a_run_between_two_tokenizers(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    per_byte = importlib.import_module("per_byte")
+    small = ["optim.steps=1", "rollout.prompts_per_step=2", "rollout.max_new_tokens=8", f"run.dir={tmp_path / 'run'}"]
+    config = load(str(BENCH.parent / "examples" / "lab-two-tokenizers.yaml"), [*small, "eval=null"])
+    carry_out(prepare(config), RunDir(tmp_path / "run"))
+    found = per_byte.measure(str(tmp_path / "run"), problems=3, cap=8)
+    nats = found["nats_per_byte"]
+    assert 0 < nats["after"]["value"] < 10 and nats["before"]["n"] == 3
+    assert nats["change"]["value"] == pytest.approx(nats["after"]["value"] - nats["before"]["value"])
+    assert (found["n"], found["step"]) == (8, 1)
 
 
 def test_the_floor_of_a_step_by_hand(monkeypatch):

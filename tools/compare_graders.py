@@ -31,7 +31,8 @@ Judge = Callable[[str, str], bool]
 
 def responses(which: str) -> list[tuple[str, str, bool]]:
     """Reference, response and truth of each of a set, half of them right."""
-    chance, made = random.Random(SEEDS[which]), {}
+    chance = random.Random(SEEDS[which])
+    made: dict[tuple[str, str], bool] = {}
     while len(made) < RESPONSES:
         answer = chance.choice(SETS[which]["answers"])
         truth = len(made) % 2 == 0
@@ -139,9 +140,9 @@ def compare(which: str, folder: Path) -> None:
         apart = share([f != o for f, o in zip(found, given["esr"], strict=True)]) if name != "esr" else "-"
         print(f"| {name} | {share(wrong)} | {share(refused)} | {share(accepted)} | {apart} |")
     print(f"\nOurs gave no verdict on {ours.count(None)}.")
-    for (reference, text, truth), found in zip(cases, ours, strict=True):
-        if found != truth:
-            print(f"  ours: {found}, should be {truth}: {reference!r} against {text!r}")
+    for (reference, text, truth), verdict in zip(cases, ours, strict=True):
+        if verdict != truth:
+            print(f"  ours: {verdict}, should be {truth}: {reference!r} against {text!r}")
 
 
 if __name__ == "__main__":

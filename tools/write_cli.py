@@ -7,13 +7,15 @@ import os
 
 os.environ.update({"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"})
 
+from typing import Any
+
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from esr.cli.main import app
 
 
-def commands(command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Every command path below `command`."""
     found = [path]
     for name, child in getattr(command, "commands", {}).items():

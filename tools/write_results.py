@@ -13,17 +13,17 @@ from esr.records.evaluation import Evaluation, grouped
 RESULTS = Path(__file__).parent.parent / "results"
 
 
-def read(name: str) -> dict[str, Any]:
+def read(name: str) -> Any:
     return json.loads((RESULTS / name).read_text())
 
 
 def pct(e: dict[str, Any] | None, sign: bool = False) -> str:
     """An estimate of a record, in percent."""
-    return as_text(e and Estimate.model_validate(e), sign=sign)
+    return as_text(Estimate.model_validate(e) if e else None, sign=sign)
 
 
 def nats(e: dict[str, Any] | None, sign: bool = False) -> str:
-    return as_text(e and Estimate.model_validate(e), "nats", sign)
+    return as_text(Estimate.model_validate(e) if e else None, "nats", sign)
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:

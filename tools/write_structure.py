@@ -108,8 +108,8 @@ def main() -> None:
     )
     print("| fact | definitions before | now | where |\n|---|---|---|---|")
     tree = now()
-    for fact, was, place in FACTS:
-        print(f"| {fact} | {was} | {definitions(tree, place)} | `{place.replace(':', '.')}` |")
+    for fact, definitions_before, place in FACTS:
+        print(f"| {fact} | {definitions_before} | {definitions(tree, place)} | `{place.replace(':', '.')}` |")
     print(
         "\n## What a move leaves as it was\n\n"
         "`esr demo` on a tiny pair before and after modules were moved: the same commands and processor, one thread.\n"

@@ -65,7 +65,8 @@ def distiller(args: argparse.Namespace, device: torch.device, rows: int) -> Dist
         found = same(rollout)
         return replace(found, teacher=replace(found.teacher, response_ids=found.teacher.response_ids % size))
 
-    events = event_space(*(np.arange(lm.vocab_size) % size for lm in (student, teacher)), read).to(device)
+    ours, theirs = (np.arange(lm.vocab_size) % size for lm in (student, teacher))
+    events = event_space(ours, theirs, read).to(device)
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=5e-5)
     sampler = Sampler(args.n, (), config.rollout.temperature, config.rollout.top_p)
     return Distiller(config, student, teacher, events, sampler, optimizer, 0, print, kept=Kept())

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -39,7 +40,7 @@ def main() -> None:
     rows, prompt = (2, 12) if args.tiny else (16, 150)
     with tempfile.TemporaryDirectory() as folder:
         for side in ("student", "teacher"):
-            model = make(
+            model: Any = make(
                 getattr(args, side), torch.device("cpu"), torch.float32 if args.tiny else torch.bfloat16, args.tiny
             )
             model.save_pretrained(f"{folder}/{side}")

@@ -1,5 +1,6 @@
 """The position profile on constructed cases whose answer is known."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,18 @@ def test_change_by_hand():
     assert inside.value == pytest.approx((-1 - 3 + 0) / 3)
     assert (beyond.value, beyond.n) == (pytest.approx((-2 - 4) / 2), 2)
     assert profile.change(before, after, 3, None) is None
+
+
+def test_the_trained_window_is_the_longest_n_that_a_step_took(tmp_path):
+    """A horizon that changes ends rollouts far below their cap; what came after the checkpoint was not yet trained."""
+    every = {"time/step": 1.0, "tokens/generated": 1.0, "memory/peak_gib": 0.0}
+    taken = {1: 3, 2: 7, 6: 5, 7: 9}
+    rows = [{"step": step, "rollout/n": float(n), **every} for step, n in taken.items()]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trained = subject(make_lm(1), make_lm(2), make_lm(2), rollout=ROLLOUT, directory=tmp_path)
+    assert (trained.step, trained.n) == (6, 7)
+    assert profile.compute(trained, ProfileSettings(max_new_tokens=20)).trained_window == 7
+    assert subject(make_lm(1), None, make_lm(2), rollout=ROLLOUT).n == 10
 
 
 def test_shares_and_ratio_by_hand():

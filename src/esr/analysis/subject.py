@@ -69,10 +69,12 @@ class Subject:
         """The events that student and teacher are compared on."""
         return self.pair.events(self.config.loss.merge_terminators).to(self.before.device)
 
-    @property
+    @cached_property
     def n(self) -> int:
-        """The window that is, or would be, trained: N."""
-        return self.config.rollout.max_new_tokens
+        """The window that was trained: the longest N that a step took; of a pair that was not, the cap of its rollouts."""
+        cap = self.config.rollout.max_new_tokens
+        taken = (row.get("rollout/n", cap) for row in self.directory.metrics() if row["step"] <= self.step)
+        return int(max(taken, default=cap))
 
     def references(self, *roles: str) -> dict[str, str]:
         """Model references by role (`student`, `teacher`, and `after` if it was trained), or of some `roles`, for a record."""

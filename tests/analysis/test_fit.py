@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from esr import tasks
 from esr.analysis import analyze, open_subject
 from esr.analysis.continuation import Head
 from esr.analysis.fit import check, measure, pilots, spending
@@ -31,6 +32,18 @@ from esr.runs.parts import Parts
 from esr.runs.rundir import RunDir
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_problems_apart_are_none_of_the_final_ones_nor_called_training_prompts(tmp_path, capsys):
+    config = str(ROOT / "examples" / "lab.yaml")
+    subject = open_subject(config, overrides=[f"run.dir={tmp_path}", "data.size=40", "eval.size=150"])
+    problems, apart = subject.apart(100)
+    final, _, how = subject.graded(150)
+    seeds = how.model_copy(update={"seed": how.seed + 1, "size": 2 * 100 + how.size})
+    drawn = {p.question for p in tasks.load(seeds, "eval", need_answer=True).problems}
+    assert apart and len(problems) == 100 and drawn & {p.question for p in final}
+    assert not {p.question for p in problems} & {p.question for p in final}
+    assert "training prompts" not in capsys.readouterr().err
 
 
 def about(value: float, half: float = 0.04) -> Estimate:

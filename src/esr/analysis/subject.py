@@ -140,7 +140,7 @@ class Subject:
 
             final_ones = tasks.load(how, "eval", need_answer=True).problems
             try:
-                fresh = apart(other, [*training(self.config, self.pair).problems, *final_ones]).problems
+                fresh = apart(other, training(self.config, self.pair).problems, evaluated=final_ones).problems
             except UserError:  # the task has fewer problems than that
                 fresh = []
             if len(fresh) >= count:

@@ -56,15 +56,19 @@ def training(config: Config, pair: Pair) -> Chosen:
     return Chosen(kept, left_out, len(loaded.problems), loaded.repeated)
 
 
-def apart(task: TaskConfig, trained: Sequence[Problem], need_answer: bool = True) -> Chosen:
+def apart(
+    task: TaskConfig, trained: Sequence[Problem], need_answer: bool = True, evaluated: Sequence[Problem] = ()
+) -> Chosen:
     """The problems of a task that are no training prompts (`trained`) and whose reference can be graded.
 
-    What is left out is said. Raises `UserError` if nothing, or less than half of the references, is left.
+    What is left out is said, but for problems that the final evaluation keeps for itself (`evaluated`). Raises `UserError` if
+    nothing, or less than half of the references, is left.
     """
     loaded = tasks.load(task, "eval", need_answer)
     problems, shared = tasks.disjoint(trained, loaded.problems)
     if shared:
         say(f"{shared} evaluation problems also occur among the training prompts and are left out.")
+    problems, _ = tasks.disjoint(evaluated, problems)
     if not problems:
         raise UserError(
             "Every evaluation problem occurs among the training prompts; choose another eval.source or eval.split."

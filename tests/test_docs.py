@@ -1,5 +1,6 @@
 """Documents cannot lie: commands in the README run, generated pages are current, links lead somewhere."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -34,8 +35,9 @@ OPTIONS = {
 }
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+def commands(file: str) -> list[str]:
+    """What a document has one type, without comments."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / file).read_text(), re.S)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line]
 
@@ -66,13 +68,50 @@ def test_every_esr_command_of_the_readme_runs(tmp_path, monkeypatch):
     )
     (tmp_path / "mine.yaml").write_text(mine.replace("source: math500", "source: math.jsonl"))
     ran = []
-    for command in readme_commands():
+    for command in commands("README.md"):
         name, *arguments = shlex.split(command)
         if name == "esr":
             key = " ".join(arguments[: 2 if arguments[0] == "analyze" else 1])
             assert esr([*arguments, *OPTIONS[key]]) == 0, command
             ran.append(key)
     assert set(ran) == set(OPTIONS)
+
+
+def test_every_esr_command_of_the_tutorial_runs(tmp_path, monkeypatch):
+    """In its order, those for a GPU too: with its configuration, but tiny models, few steps and short responses."""
+    monkeypatch.chdir(tmp_path)
+    for side, seed in (("student", 1), ("teacher", 2)):
+        save_model(tmp_path / side, seed)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"question": "what is {i}?"}}\n' for i in range(9)))
+    (tmp_path / "held_out.jsonl").write_text(
+        "".join(f'{{"question": "{i} plus 1?", "answer": "{i + 1}"}}\n' for i in range(3))
+    )
+    mine = yaml.safe_load(re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "tutorial.md").read_text(), re.S).group(1))
+    assert set(mine) == {"student", "teacher", "data", "eval"}
+    mine["student"]["model"], mine["teacher"] = "student", {"model": "teacher"}
+    mine["eval"] |= {"samples": 1, "max_new_tokens": 10}
+    mine |= {"rollout": {"prompts_per_step": 2}, "optim": {"steps": 2}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    ran = []
+    for command in commands("docs/tutorial.md"):
+        name, *arguments = shlex.split(command)
+        if name == "esr":
+            measured = arguments[0] == "check" and "--quick" in arguments
+            shorter = [
+                *["eval.max_new_tokens=10"] * (arguments[0] == "train"),
+                *["rollout.max_new_tokens=8"] * (arguments[0] == "train" and "--n" not in arguments),
+                *["--lengths", "4,8", "--problems", "3"] * measured,
+            ]
+            code = esr([*arguments, *shorter])
+            assert code in ((0, 3, 4) if measured else (0,)), command
+            if measured:  # random models do not fit each other
+                found = json.loads(Path("runs/mine-pair/analysis/fit.json").read_text())
+                found["verdict"] |= {"answer": "fits", "n": 8}
+                Path("runs/mine-pair/analysis/fit.json").write_text(json.dumps(found))
+            ran.append(arguments[0])
+    assert ran.count("check") == 3 and {"train", "watch", "report", "compare", "export"} <= set(ran)
+    assert (tmp_path / "models" / "mine" / "README.md").exists() and (tmp_path / "comparison.html").exists()
 
 
 @pytest.mark.parametrize("file", [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda f: f.name)
@@ -92,7 +131,7 @@ def test_every_esr_command_of_a_document_is_understood(file):
 
 def test_every_make_target_and_script_of_the_readme_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    for command in readme_commands():
+    for command in commands("README.md"):
         name, *arguments = shlex.split(command)
         if name == "make":
             assert arguments[0] in targets
@@ -129,10 +168,6 @@ def test_tests_that_a_document_names_exist(file):
 
 def test_documented_metrics_are_the_written_ones(tmp_path, monkeypatch, pair_dir):
     """docs/metrics.md names every metric that a run writes."""
-    import json
-
-    import yaml
-
     monkeypatch.chdir(tmp_path)
     tree = {
         "student": {"model": str(pair_dir / "student")}, "teacher": {"model": str(pair_dir / "teacher")},

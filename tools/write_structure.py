@@ -121,7 +121,8 @@ def main() -> None:
     runs = json.loads(TESTS.read_text())
     print(
         "\n## The tests under what must not matter\n\n"
-        f"`make matrix` is nine runs in random orders; {len(runs)} of them have been made (results/tests.json). In the nine, each number of threads, several processes or one, a home that can be written to or not, and an older processor or\n"
+        f"`make matrix` is nine runs in random orders; {len(runs)} of them have been made (results/tests.json). In the nine, each\n"
+        "number of threads, several processes or one, a home that can be written to or not, and an older processor or\n"
         "root without its powers occur three times.\n"
     )
     print(

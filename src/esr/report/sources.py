@@ -138,7 +138,9 @@ def load(paths: list[Path]) -> Data:
             if run is not None:
                 runs.append(run)
         else:
-            raise UserError(f"{path} is neither a run directory (no config.json) nor a study (no study.json).")
+            raise UserError(
+                f"{path} is neither a run directory (no config.json) nor a study of which a run is complete (no study.json)."
+            )
     if not runs and not studies:
         raise UserError(" ".join(trouble) or "Nothing to report: name a run directory or a study.")
     return Data(runs, studies, trouble)

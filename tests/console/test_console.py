@@ -110,3 +110,11 @@ def test_a_line_of_progress_says_what_is_known(capsys, monkeypatch):
         advance(0, note="seed 1")
         advance(2)
     assert capsys.readouterr().err.splitlines() == ["Study: 0/3 runs; seed 1", "Study: 2/3 runs, 2.0 s/run, 2 s left"]
+
+
+def test_the_last_line_of_progress_is_written_once(capsys):
+    with console.progress("Evaluating", 2, "problem") as advance:
+        advance(2)
+        advance(0, note="0 responses at once")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Evaluating: 2/2 problems")

@@ -113,7 +113,8 @@ class _Lines:
     def advance(self, amount: int = 1, note: str = "") -> None:
         self.done += amount
         now = time.monotonic()
-        if now - self.last < LOG_EVERY and self.done < self.total:
+        ends = amount > 0 and self.done >= self.total
+        if now - self.last < LOG_EVERY and not ends:
             return
         self.last = now
         speed = (self.done - self.first) / max(now - self.start, 1e-9)

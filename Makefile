@@ -15,8 +15,9 @@ setup: $(STAMP) ## Create .venv and install everything that the project needs
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	-$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib # on all cores; pip does it on one
 	@touch $@
 
 demo: setup ## ESR against full rollouts on the lab's tiny pair, every analysis, one page (minutes, offline)

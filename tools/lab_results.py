@@ -60,13 +60,14 @@ def study_section(study: Json) -> list[str]:
     return lines + [f"*{m}*: {study['rules'][m]}." for m in sorted(marks)] + ([""] if marks else [])
 
 
+def mean_of(a: Json, key: str) -> str:
+    """An estimate that each seed of an arm has, in percent: its mean over the seeds that are there."""
+    values = [s[key]["value"] for s in a["seeds"] if s["error"] is None and s[key]]
+    return f"{100 * sum(values) / len(values):.1f}" if values else "-"
+
+
 def arm_row(a: Json) -> list[str]:
     good = [s for s in a["seeds"] if s["error"] is None]
-
-    def mean(key: str) -> str:
-        values = [s[key]["value"] for s in good if s[key]]
-        return f"{100 * sum(values) / len(values):.1f}" if values else "-"
-
     tokens = sum(s["tokens"]["p50"] for s in good) / len(good) if good else 0
     against = f"{pct(a['difference'], sign=True)} ({a['reference']})" if a["difference"] else "-"
     each = " / ".join(
@@ -74,8 +75,8 @@ def arm_row(a: Json) -> list[str]:
         for s in a["seeds"]
     )
     return [
-        a["name"], Arm.model_validate(a).stops_at, pct(a["avg"]), against, pct(a["gain"], sign=True), each, mean("strategy_rate"),
-        mean("finish_rate"),
+        a["name"], Arm.model_validate(a).stops_at, pct(a["avg"]), against, pct(a["gain"], sign=True), each,
+        mean_of(a, "strategy_rate"), mean_of(a, "finish_rate"),
         f"{tokens:.0f}", f"{a['seconds_per_step']:.2f}", ", ".join(a["marks"]),
     ]  # fmt: skip
 
@@ -154,6 +155,16 @@ def claims() -> list[str]:
                 rows.append([f"... for the pair `{a['student']}` <- `{a['teacher_model']}`",
                              f"ESR against full: {verdict(a['difference'], 'better', 'worse')}; ESR against untrained: "
                              f"{verdict(a['gain'], 'better', 'worse')}"])  # fmt: skip
+    if base := record("pairs-base"):
+        by = arms(base)
+        rows.append([
+            "full rollouts collapse for a base student whose terminator is not the teacher's (`base-1`); ESR does not",
+            "; ".join(
+                f"{say}: ESR {pct(by[f'{name}-esr']['gain'], sign=True)} against untrained, {mean_of(by[f'{name}-esr'], 'finish_rate')}% "
+                f"finished; full {pct(by[f'{name}-full']['gain'], sign=True)}, {mean_of(by[f'{name}-full'], 'finish_rate')}%"
+                for name, say in (("plain", "terminators apart, as published"), ("merged", "terminators as one event"))
+            ),
+        ])  # fmt: skip
     if crossed:
         by = arms(crossed)
         rows.append([

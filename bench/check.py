@@ -204,7 +204,7 @@ class Scored:
             f"{found['student']}, {found['teacher']}, {found['level']}",
             Estimate(**found["untrained"]).text(),
             found["answer"],
-            f"{found['n'] or '-'}{marked(self.length(self.expected))}",
+            f"{found['n'] or '-'}{marked(self.length(LENGTHS.keys() & self.reached.keys()))}",
             *(self.part(which) for which in ("within", "after")),
             *(
                 cell

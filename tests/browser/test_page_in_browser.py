@@ -168,19 +168,17 @@ def test_axe_finds_no_violation_on_a_live_page_and_a_comparison(browser, home, t
 
 def test_a_live_page_loads_itself_again_until_it_is_paused_and_keeps_open_what_was(browser, tmp_path):
     run = make_run(tmp_path / "going", analyses=False, finished=False)
-    (tmp_path / "live.html").write_text(page.render(load([run]), refresh=1), encoding="utf-8")
+    (tmp_path / "live.html").write_text(page.render(load([run]), refresh=3), encoding="utf-8")
     shown = browser.open(tmp_path / "live.html")
-    shown.js(
-        "window.first = true; const d = document.querySelector('details'); d.open = !d.open; window.was = d.open; 0"
-    )
-    was = shown.js("window.was")
+    toggle = "(() => { window.first = true; const d = document.querySelector('details'); return d.open = !d.open; })()"
+    was = shown.js(toggle)
     shown.events.clear()
     shown.wait_for("Page.loadEventFired")
     assert not shown.js("Boolean(window.first)")
     assert shown.js("document.querySelector('details').open") == was
     shown.click("#live")
     shown.js("window.second = true; 0")
-    time.sleep(2.5)
+    time.sleep(4)
     assert shown.js("window.second") is True and shown.js("document.getElementById('live').ariaPressed") == "true"
 
 

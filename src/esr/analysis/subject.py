@@ -11,6 +11,7 @@ from esr.config import Config, EvalConfig, TaskConfig, configfile
 from esr.errors import UserError
 from esr.records.problem import Problem
 from esr.records.settings import Settings
+from esr.runs.metrics import lengths
 from esr.runs.places import pair_directory, untrained_directory
 from esr.runs.rundir import RunDir, open_run
 from esr.runs.trust import from_file, require_trust
@@ -73,8 +74,8 @@ class Subject:
     def n(self) -> int:
         """The window that was trained: the longest N that a step took; of a pair that was not, the cap of its rollouts."""
         cap = self.config.rollout.max_new_tokens
-        taken = (row.get("rollout/n", cap) for row in self.directory.metrics() if row["step"] <= self.step)
-        return int(max(taken, default=cap))
+        trained = [row for row in self.directory.metrics() if row["step"] <= self.step]
+        return int(max(lengths(trained, cap), default=cap))
 
     def references(self, *roles: str) -> dict[str, str]:
         """Model references by role (`student`, `teacher`, and `after` if it was trained), or of some `roles`, for a record."""

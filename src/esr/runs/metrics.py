@@ -1,5 +1,6 @@
 """Rows of `metrics.jsonl`, one for each optimiser step. No torch here."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,3 +21,8 @@ def read(file: Path) -> list[dict[str, Any]]:
                 "move this run aside and start anew."
             )
     return rows
+
+
+def lengths(rows: Iterable[dict[str, Any]], cap: int) -> list[float]:
+    """The N of each step, in tokens; in rows of older versions, which lack it, it was the cap of rollouts."""
+    return [row.get("rollout/n", cap) for row in rows]

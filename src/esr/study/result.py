@@ -9,6 +9,7 @@ from esr.records.steps import BEFORE, step_name
 from esr.records.study import NOT_RUN, Arm, ArmSeed, Study
 from esr.runs.environment import Machine, environment
 from esr.runs.history import curve, training_evaluations
+from esr.runs.metrics import lengths
 from esr.runs.rundir import RunDir
 from esr.study import work
 from esr.study.plan import Plan, PlannedRun
@@ -150,7 +151,7 @@ def seed_result(run: PlannedRun, failed: dict[str, str]) -> ArmSeed:
         strategy_rate=last.strategy_rate,
         tokens=last.tokens,
         steps=len(rows),
-        mean_n=sum(r.get("rollout/n", run.config.rollout.max_new_tokens) for r in rows) / len(rows),
+        mean_n=sum(lengths(rows, run.config.rollout.max_new_tokens)) / len(rows),
         seconds=sum(r["time/step"] for r in rows),
         generated=int(sum(r["tokens/generated"] for r in rows)),
         peak_memory_gib=max(r["memory/peak_gib"] for r in rows),
